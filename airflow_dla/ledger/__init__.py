@@ -1,0 +1,39 @@
+"""The ledger: what is known of nodes, jobs, attempts, grants, model versions and history.
+
+`Ledger` is the contract, coarse operations of one transaction each; `connect` opens the
+SQL implementation on SQLite or PostgreSQL.
+"""
+
+from airflow_dla.ledger.contract import Ledger
+from airflow_dla.ledger.records import (
+    Alias,
+    AliasMove,
+    Attempt,
+    Decision,
+    Event,
+    FollowerKind,
+    Lease,
+    ModelVersion,
+    NodeRow,
+    Roots,
+    Round,
+    Snapshot,
+    Team,
+)
+
+__all__ = [
+    "Alias",
+    "AliasMove",
+    "Attempt",
+    "Decision",
+    "Event",
+    "FollowerKind",
+    "Lease",
+    "Ledger",
+    "ModelVersion",
+    "NodeRow",
+    "Roots",
+    "Round",
+    "Snapshot",
+    "Team",
+]

@@ -1,0 +1,98 @@
+"""The contract of a runtime: where and how attempts run.
+
+Seven methods. A place is a value that has a runtime, never a subclass of an operator;
+one shared test suite (``tests/contracts/runtime.py``) runs on every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from airflow_dla.specs import Exit, ExitReason, JobFile
+
+#: What names a launched attempt in its runtime: plain JSON, kept in the ledger.
+Handle = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a runtime gets.
+
+    Parameters
+    ----------
+    job : `JobFile`
+        The attempt's label, entrypoint, grant and data; secret-free.
+    secrets : mapping of environment variable to value
+        Delivered so that nobody else can read them: never on disk or on a command line.
+    image : str or None
+        Container image.
+    """
+
+    job: JobFile
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a runtime knows of an attempt.
+
+    Parameters
+    ----------
+    alive : bool
+        Whether anything of it still runs.
+    exit : `Exit` or None
+        How it ended. Neither alive nor an exit: it was never here, or it is lost.
+    note : str
+        What is in force or worth saying, for the task log.
+    """
+
+    alive: bool
+    exit: Exit | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSlice:
+    """A piece of an attempt's log.
+
+    Parameters
+    ----------
+    data : bytes
+        From the offset that was asked for.
+    offset : int
+        Where the next slice begins, in bytes.
+    """
+
+    data: bytes
+    offset: int
+
+
+class Runtime(Protocol):
+    """What every place can do. Calls block; they are made from a bounded thread pool."""
+
+    def plan(self, launch: Launch) -> Mapping[str, Any]:
+        """Return the request that `submit` would send, sending nothing."""
+
+    def submit(self, launch: Launch) -> Handle:
+        """Start an attempt; a second call for the same attempt returns the first one's handle.
+
+        An attempt that was cancelled before is not started: its status is an exit.
+        """
+
+    def status(self, attempt: str) -> Status:
+        """Return what is known of an attempt, by label; also of one whose handle was never recorded."""
+
+    def logs(self, attempt: str, offset: int, *, limit: int = 1 << 20) -> LogSlice:
+        """Return the log from a byte offset, at most `limit` bytes; empty when there is no more."""
+
+    def cancel(self, attempt: str, reason: ExitReason) -> None:
+        """Ask an attempt to stop: signal, grace, kill. Returns at once; leaves a mark when it never started."""
+
+    def resize(self, attempt: str, amounts: Mapping[str, float]) -> bool:
+        """Change the limits of a running attempt; False where that is impossible."""
+
+    def jobs(self) -> dict[str, bool]:
+        """Return every attempt found here by label, and whether it is alive."""

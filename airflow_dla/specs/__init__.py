@@ -1,0 +1,49 @@
+"""The words of airflow-dla: frozen, validated dataclasses that travel as plain JSON.
+
+An *agent* has *entrypoints*; a *job* runs one for one Airflow task, in numbered
+*attempts*; it *requests* resources and gets a *grant*, or a *reason* to wait; what it
+reads and writes are *references*. Each word is checked when it is made and reads and
+writes itself as a plain mapping (``from_mapping``, ``to_mapping``).
+"""
+
+from airflow_dla.specs.agents import NO_AGENT, VERBS, AgentSpec, Entrypoint
+from airflow_dla.specs.grants import Demand, Grant, Node, Reason, describe_amounts
+from airflow_dla.specs.jobs import PROTOCOL, JobKey, JobPolicy, JobSpec
+from airflow_dla.specs.protocol import LINE_KINDS, MAX_LINE, JobFile, KeeperFile
+from airflow_dla.specs.references import ArtifactRef, ModelRef, Reference, UriRef, public_url, reference
+from airflow_dla.specs.resources import RESOURCES, Range, Request
+from airflow_dla.specs.spec import Spec
+from airflow_dla.specs.states import AttemptState, Exit, ExitReason
+
+__all__ = [
+    "LINE_KINDS",
+    "MAX_LINE",
+    "NO_AGENT",
+    "PROTOCOL",
+    "RESOURCES",
+    "VERBS",
+    "AgentSpec",
+    "ArtifactRef",
+    "AttemptState",
+    "Demand",
+    "Entrypoint",
+    "Exit",
+    "ExitReason",
+    "Grant",
+    "JobFile",
+    "JobKey",
+    "JobPolicy",
+    "JobSpec",
+    "KeeperFile",
+    "ModelRef",
+    "Node",
+    "Range",
+    "Reason",
+    "Reference",
+    "Request",
+    "Spec",
+    "UriRef",
+    "describe_amounts",
+    "public_url",
+    "reference",
+]

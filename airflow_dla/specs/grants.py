@@ -1,0 +1,156 @@
+"""The words of allocation: nodes, demands, grants and the reasons for every wait."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+from airflow_dla.specs.resources import Request
+from airflow_dla.specs.spec import Spec, amount, boolean, identifier, integer, mapping_of, number, optional, sequence_of, spec_field, text
+
+_AMOUNTS = mapping_of(amount, key=identifier)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Node(Spec):
+    """A machine, or a part of one, that jobs can be granted shares of.
+
+    Parameters
+    ----------
+    name : str
+        Unique in the workspace.
+    place : str
+        Name of the place it belongs to.
+    capacity : mapping of resource to float
+        What may be granted, in the units of `RESOURCES`.
+    labels : mapping of str
+        For example ``{"gpu_type": "h200"}``.
+    cpu_ids, gpu_ids : tuple
+        Ids that are handed out; empty where the place hands out none.
+    """
+
+    called: ClassVar[str] = "node"
+
+    name: str = spec_field(text)
+    place: str = spec_field(text, default="local")
+    capacity: Mapping[str, float] = spec_field(_AMOUNTS, factory=dict)
+    labels: Mapping[str, str] = spec_field(mapping_of(text), factory=dict)
+    cpu_ids: tuple[int, ...] = spec_field(sequence_of(integer), default=())
+    gpu_ids: tuple[str, ...] = spec_field(sequence_of(text), default=())
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Demand(Spec):
+    """A request that waits, as an allocation round sees it.
+
+    Parameters
+    ----------
+    id : str
+        The grant gets the same id.
+    request : `Request`
+    place : str
+        Name of a place, or ``"any"``.
+    node : str or None
+        The only node that will do, for local jobs followed by this host.
+    team : str
+    priority : int
+        Larger goes first.
+    weight : float, > 0
+        Share when a shortage is split.
+    created_at : float
+        Seconds since the epoch, the database's.
+    """
+
+    called: ClassVar[str] = "demand"
+
+    id: str = spec_field(text)
+    request: Request = spec_field(Request.from_mapping)
+    place: str = spec_field(text, default="any")
+    node: str | None = spec_field(optional(text), default=None)
+    team: str = spec_field(text, default="default")
+    priority: int = spec_field(integer, default=0)
+    weight: float = spec_field(amount, default=1.0)
+    created_at: float = spec_field(number, default=0.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Grant(Spec):
+    """What a request got, on one node.
+
+    Parameters
+    ----------
+    id : str
+        The request's.
+    node : str
+    amounts : mapping of resource to float
+        In the units of `RESOURCES`; for the whole grant, never per GPU.
+    cpu_ids, gpu_ids : tuple
+        Ids handed out; a CPU id may be shared, a whole GPU never.
+    reason : str
+        Why this much and here, one sentence.
+    """
+
+    called: ClassVar[str] = "grant"
+
+    id: str = spec_field(text)
+    node: str = spec_field(text)
+    amounts: Mapping[str, float] = spec_field(_AMOUNTS, factory=dict)
+    cpu_ids: tuple[int, ...] = spec_field(sequence_of(integer), default=())
+    gpu_ids: tuple[str, ...] = spec_field(sequence_of(text), default=())
+    reason: str = spec_field(lambda raw, _: str(raw), default="")
+
+    def text(self) -> str:
+        """Write the amounts for a person: ``2 cpu, 1 GiB memory on laptop``."""
+        return f"{describe_amounts(self.amounts)} on {self.node}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reason(Spec):
+    """Why a request waits, or got less than it wanted.
+
+    Parameters
+    ----------
+    binding : str
+        The resource that is short, or another rule's name (``"node"``, ``"place"``).
+    node : str or None
+        The node where least is missing.
+    shortfall : float
+        How much is missing there, in the resource's unit.
+    price : float
+        Shadow price of the binding resource: what one more unit would be worth.
+    position : int
+        Place in the queue, 1 is next; 0 for one that runs with less.
+    expected_start : float or None
+        Forecast, seconds since the epoch; None when nothing is known.
+    unblock : tuple of str
+        What would help, best first.
+    text : str
+        All of it as one sentence.
+    never : bool
+        No node is large enough, however long it waits.
+    """
+
+    called: ClassVar[str] = "reason"
+
+    binding: str = spec_field(text)
+    node: str | None = spec_field(optional(text), default=None)
+    shortfall: float = spec_field(number, default=0.0)
+    price: float = spec_field(number, default=0.0)
+    position: int = spec_field(integer, default=0)
+    expected_start: float | None = spec_field(optional(number), default=None)
+    unblock: tuple[str, ...] = spec_field(sequence_of(text), default=())
+    never: bool = spec_field(boolean, default=False)
+    text: str = spec_field(text)
+
+
+def describe_amounts(amounts: Mapping[str, float]) -> str:
+    """Write amounts for a person.
+
+    Examples
+    --------
+    >>> describe_amounts({"cpu": 2.0, "memory": 0.5})
+    '2 cpu, 0.5 GiB memory'
+    """
+    units = {"gpu_memory": " GiB", "memory": " GiB", "shm": " GiB", "disk": " GiB", "network": " MB/s"}
+    return ", ".join(f"{value:g}{units.get(resource, '')} {resource}" for resource, value in amounts.items())

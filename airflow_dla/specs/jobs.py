@@ -1,0 +1,161 @@
+"""Jobs: one run of one entrypoint for one task."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from airflow_dla.errors import InvalidSpec
+from airflow_dla.specs.agents import AgentSpec, Entrypoint
+from airflow_dla.specs.references import ArtifactRef, Reference, reference
+from airflow_dla.specs.resources import Request
+from airflow_dla.specs.spec import (
+    Spec,
+    boolean,
+    identifier,
+    integer,
+    json_value,
+    mapping_of,
+    optional,
+    seconds,
+    sequence_of,
+    spec_field,
+    text,
+)
+
+#: Version of everything that crosses a process border; readers accept this one and the one before.
+PROTOCOL: Final = 1
+
+
+def protocol(raw: object, where: str) -> int:
+    """Parse a protocol version; a record of this version or the one before is read."""
+    found = integer(raw, where)
+    if found not in {PROTOCOL - 1, PROTOCOL}:
+        raise InvalidSpec(
+            f"{where}: this version of airflow-dla reads protocol {PROTOCOL} and the one before, got {found}; run one version everywhere"
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobKey(Spec):
+    """What names a job: the task instance it runs for.
+
+    Parameters
+    ----------
+    dag, run, task : str
+        Airflow's ids.
+    index : int
+        Map index, -1 when the task is not mapped.
+    """
+
+    called: ClassVar[str] = "job key"
+
+    dag: str = spec_field(text)
+    run: str = spec_field(text)
+    task: str = spec_field(text)
+    index: int = spec_field(integer, default=-1)
+
+    @property
+    def id(self) -> str:
+        """Twenty hexadecimal digits, the same in every process: good for labels and folders."""
+        written = json.dumps([self.dag, self.run, self.task, self.index])
+        return hashlib.sha256(written.encode()).hexdigest()[:20]
+
+    def __str__(self) -> str:
+        mapped = f"[{self.index}]" if self.index >= 0 else ""
+        return f"{self.dag}.{self.task}{mapped} ({self.run})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobPolicy(Spec):
+    """Where, for whom and how long a job may run.
+
+    Parameters
+    ----------
+    place : str
+        Name of a place, or ``"any"``.
+    team : str
+    priority : int
+        Larger goes first.
+    preemptible : bool
+        Whether it may be stopped at a checkpoint for something that matters more.
+    wait_timeout_s, run_timeout_s : float or None
+        Seconds it may wait for its grant, and run; no limit when None. The author
+        writes ``wait_timeout`` and ``run_timeout``, also as ``"2h"``.
+    infra_retries : int
+        New attempts inside one Airflow try after losses that are nobody's fault.
+    grace_s : float
+        Seconds between the stop signal and the kill.
+    """
+
+    called: ClassVar[str] = "policy"
+
+    place: str = spec_field(text, default="any")
+    team: str = spec_field(identifier, default="default")
+    priority: int = spec_field(integer, default=0)
+    preemptible: bool = spec_field(boolean, default=False)
+    wait_timeout_s: float | None = spec_field(optional(seconds), default=None)
+    run_timeout_s: float | None = spec_field(optional(seconds), default=None)
+    infra_retries: int = spec_field(integer, default=3)
+    grace_s: float = spec_field(seconds, default=30.0)
+    overrides: Mapping[str, Any] = spec_field(json_value, factory=dict)
+
+    @classmethod
+    def from_mapping(cls, raw: object, where: str | None = None) -> JobPolicy:
+        """Read what the author wrote; ``wait_timeout`` stands for ``wait_timeout_s``, and so on."""
+        longer = {"wait_timeout": "wait_timeout_s", "run_timeout": "run_timeout_s", "grace": "grace_s"}
+        if isinstance(raw, Mapping):
+            raw = {longer.get(key, key): value for key, value in raw.items()}
+        return super(JobPolicy, cls).from_mapping(raw, where)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec(Spec):
+    """Everything that is known of a job before it is launched; secret-free.
+
+    Parameters
+    ----------
+    key : `JobKey`
+    agent : `AgentSpec`
+    entrypoint : `Entrypoint`
+    verb : str
+        Which operator: ``train``, ``job``, …
+    args : mapping
+        Plain JSON; flags of a command, ``job.args`` of a function.
+    inputs : mapping of name to reference
+        Resolved and pinned.
+    outputs : tuple of str
+        Names of what it must write.
+    request : `Request`
+    policy : `JobPolicy`
+    code : `ArtifactRef` or None
+        Folder that is put first on its path.
+    seed : int
+    lineage : mapping
+        What else is worth remembering: git commit, data interval, try number, conf.
+    """
+
+    called: ClassVar[str] = "job"
+
+    key: JobKey = spec_field(JobKey.from_mapping)
+    agent: AgentSpec = spec_field(AgentSpec.from_mapping)
+    entrypoint: Entrypoint = spec_field(Entrypoint.parse)
+    request: Request = spec_field(Request.from_mapping)
+    verb: str = spec_field(identifier, default="job")
+    args: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
+    inputs: Mapping[str, Reference] = spec_field(mapping_of(reference, key=identifier), factory=dict)
+    outputs: tuple[str, ...] = spec_field(sequence_of(identifier), default=())
+    policy: JobPolicy = spec_field(JobPolicy.from_mapping, factory=JobPolicy)
+    code: ArtifactRef | None = spec_field(optional(ArtifactRef.from_mapping), default=None)
+    seed: int = spec_field(integer, default=0)
+    lineage: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
+    protocol: int = spec_field(protocol, default=PROTOCOL)
+
+    def __post_init__(self) -> None:
+        twice = {output for output in self.outputs if self.outputs.count(output) > 1}
+        if twice:
+            raise InvalidSpec(f"outputs must differ, got {', '.join(sorted(twice))} twice (job {self.key})")

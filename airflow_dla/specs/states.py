@@ -1,0 +1,100 @@
+"""The life of an attempt, and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import ClassVar
+
+from airflow_dla import errors
+from airflow_dla.specs.references import ArtifactRef
+from airflow_dla.specs.spec import Spec, identifier, integer, mapping_of, member, number, optional, spec_field
+
+
+class AttemptState(enum.StrEnum):
+    """Where an attempt is; it only ever moves down this list.
+
+    ``waiting`` for its grant → ``granted`` → ``launching``, from the moment a follower
+    may have handed it to the runtime → ``running`` → ``ended``.
+    """
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    LAUNCHING = "launching"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class ExitReason(enum.StrEnum):
+    """Why an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    USER_ERROR = "user_error"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
+    LOST = "lost"
+    TIMED_OUT = "timed_out"
+    PREEMPTED = "preempted"
+    STOPPED = "stopped"
+
+    @property
+    def infrastructure(self) -> bool:
+        """Whether a new attempt inside the same Airflow try is due: not the user's fault."""
+        return self in {ExitReason.LOST, ExitReason.PREEMPTED}
+
+
+_ERRORS: Mapping[ExitReason, type[errors.JobError]] = {
+    ExitReason.USER_ERROR: errors.JobFailed,
+    ExitReason.OUT_OF_MEMORY: errors.JobOutOfMemory,
+    ExitReason.KILLED: errors.JobKilled,
+    ExitReason.LOST: errors.JobLost,
+    ExitReason.TIMED_OUT: errors.JobTimedOut,
+    ExitReason.PREEMPTED: errors.JobPreempted,
+    ExitReason.STOPPED: errors.JobStopped,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Exit(Spec):
+    """How an attempt ended, as the keeper wrote it or the ledger concluded.
+
+    Parameters
+    ----------
+    reason : `ExitReason`
+    message : str
+        One line for a person: what happened and what to do.
+    code, signal : int or None
+        Exit status or signal of the work's first process.
+    oom_kills : int
+        Processes that the kernel killed for memory.
+    started_at, ended_at : float
+        Seconds since the epoch on the job's host; 0 if it never started.
+    outputs : mapping of output to `ArtifactRef`
+    metrics : mapping of metric to float
+        The last value of each.
+    peaks : mapping of resource to float
+        Most memory (GiB) held, CPU seconds used (``cpu_s``).
+    """
+
+    called: ClassVar[str] = "exit"
+
+    reason: ExitReason = spec_field(member(ExitReason))
+    message: str = spec_field(lambda raw, _: str(raw), default="")
+    code: int | None = spec_field(optional(integer), default=None)
+    signal: int | None = spec_field(optional(integer), default=None)
+    oom_kills: int = spec_field(integer, default=0)
+    started_at: float = spec_field(number, default=0.0)
+    ended_at: float = spec_field(number, default=0.0)
+    outputs: Mapping[str, ArtifactRef] = spec_field(mapping_of(ArtifactRef.from_mapping), factory=dict)
+    metrics: Mapping[str, float] = spec_field(mapping_of(number, key=identifier), factory=dict)
+    peaks: Mapping[str, float] = spec_field(mapping_of(number, key=identifier), factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job did what it was asked to."""
+        return self.reason is ExitReason.SUCCEEDED
+
+    def error(self, where: str) -> errors.JobError:
+        """Return the error that says this end, for an attempt that did not succeed."""
+        return _ERRORS[self.reason](f"{where}: {self.message or self.reason.value}")
