@@ -1,0 +1,30 @@
+"""The loops that join decisions to effects; nothing here knows Airflow.
+
+A `Workspace` holds the objects that hooks built. `run_round` grants, `launch` starts
+what was granted, a `Crew` follows many jobs from one thread (a `Follow` each) and takes
+the reaper's turn, `prepare` looks for what would fail before anything is launched.
+"""
+
+from airflow_dla.control.crew import Crew
+from airflow_dla.control.follow import Follow, Listener
+from airflow_dla.control.launch import launch
+from airflow_dla.control.prepare import check_entrypoint, resolve_inputs, ship_code
+from airflow_dla.control.reaper import reap
+from airflow_dla.control.rounds import decide, refuse_never_grantable, run_round
+from airflow_dla.control.workspace import Timing, Workspace
+
+__all__ = [
+    "Crew",
+    "Follow",
+    "Listener",
+    "Timing",
+    "Workspace",
+    "check_entrypoint",
+    "decide",
+    "launch",
+    "reap",
+    "refuse_never_grantable",
+    "resolve_inputs",
+    "run_round",
+    "ship_code",
+]

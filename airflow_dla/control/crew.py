@@ -1,0 +1,195 @@
+"""Following many jobs from one thread: one read of the ledger a turn, one renewal of all leases.
+
+The cost grows with events, not with waiting tasks. Deferred tasks (a triggerer) and
+synchronous ones (a worker) are followed by the same code.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from airflow_dla.control.follow import Follow
+from airflow_dla.control.reaper import reap
+from airflow_dla.control.rounds import run_round
+from airflow_dla.control.workspace import Workspace
+from airflow_dla.errors import DlaError, LedgerUnavailable
+from airflow_dla.specs import AttemptState, ExitReason
+
+log = logging.getLogger(__name__)
+
+#: Threads that talk to runtimes, at most.
+_ENGINE_THREADS: Final = 8
+#: A crew without anybody to follow ends its thread after so many seconds.
+_IDLE_S: Final = 30.0
+#: Longest wait between two attempts to reach a ledger that is down.
+_LONGEST_WAIT_S: Final = 30.0
+#: A job whose step fails so many times in a row, other than by the ledger, cannot be followed.
+_STEPS_FAILED: Final = 10
+
+
+class Crew:
+    """Follows jobs in a thread of its own until they are over.
+
+    Parameters
+    ----------
+    workspace : `Workspace`
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._follows: dict[str, Follow] = {}
+        self._inbox: deque[tuple[str, str, Follow | ExitReason | None]] = deque()
+        self._failed: dict[str, int] = {}
+        self._saved: dict[str, int] = {}
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._engines = ThreadPoolExecutor(_ENGINE_THREADS, thread_name_prefix="dla-engine")
+        self._renewed_at = float("-inf")
+        self._clock = _LedgerClock(workspace)
+        self._wait_s = 0.0
+
+    def join(self, follow: Follow) -> None:
+        """Begin to follow a job."""
+        self._inbox.append(("join", follow.attempt.job, follow))
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="dla-crew", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def leave(self, job: str) -> None:
+        """Follow a job no more; it runs on, for somebody else to follow."""
+        self._inbox.append(("leave", job, None))
+        self._wake.set()
+
+    def stop(self, job: str, reason: ExitReason) -> None:
+        """Stop a job that is followed, and follow it to its end; takes no lock, so that a signal handler may call it."""
+        self._inbox.append(("stop", job, reason))
+
+    def join_and_stop(self, follow: Follow, reason: ExitReason) -> None:
+        """Begin to follow a job in order to stop it."""
+        self.join(follow)
+        self.stop(follow.attempt.job, reason)
+        self._wake.set()
+
+    def _run(self) -> None:
+        idle_since = time.monotonic()
+        while True:
+            pause = self.turn()
+            if self._follows:
+                idle_since = time.monotonic()
+            with self._lock:
+                if not self._inbox and not self._follows and time.monotonic() - idle_since > _IDLE_S:
+                    self._thread = None
+                    return
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def turn(self) -> float:
+        """Do what is due for everybody; return how many seconds the next turn may wait."""
+        try:
+            self._read_inbox()
+            self._renew()
+            self._step_all()
+            self._save_offsets()
+        except LedgerUnavailable as error:
+            self._wait_s = min(_LONGEST_WAIT_S, max(1.0, 2 * self._wait_s))
+            log.warning("The ledger does not answer, trying again in %.0f s; running jobs go on: %s", self._wait_s, error)
+            return self._wait_s
+        except Exception:
+            log.exception("A turn of the follower failed; trying again in %.0f s", _LONGEST_WAIT_S)
+            return _LONGEST_WAIT_S
+        self._wait_s = 0.0
+        timing = self.workspace.timing
+        return timing.eager_s if any(follow.eager for follow in self._follows.values()) else timing.poll_s
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            what, job, said = self._inbox[0]
+            follow = said if isinstance(said, Follow) else self._follows.get(job)
+            if follow is not None and what == "join":
+                self._follows[job] = follow
+                self._renewed_at = float("-inf")
+            elif follow is not None and what == "leave":
+                self._save_offsets()
+                self._follows.pop(job)
+            elif follow is not None and isinstance(said, ExitReason):
+                follow.stop(said)
+            self._inbox.popleft()
+
+    def _renew(self) -> None:
+        timing, ledger = self.workspace.timing, self.workspace.ledger
+        if not self._follows or time.monotonic() - self._renewed_at < timing.renew_s:
+            return
+        ledger.heartbeat(self.workspace.follower, self.workspace.kind, self.workspace.host)
+        ledger.renew([follow.attempt.id for follow in self._follows.values()], holder=self.workspace.follower, lease_s=timing.lease_s)
+        self._clock.set()
+        self._renewed_at = time.monotonic()
+        reap(self.workspace)
+
+    def _step_all(self) -> None:
+        if not self._follows:
+            return
+        ledger, follows = self.workspace.ledger, list(self._follows.values())
+        if any(follow.attempt.state is AttemptState.WAITING for follow in follows):
+            run_round(self.workspace)
+        attempts = ledger.attempts([follow.attempt.id for follow in follows])
+        now = self._clock.now()
+        known = [(follow, attempts[follow.attempt.id]) for follow in follows if follow.attempt.id in attempts]
+        for done in [self._engines.submit(self._step, follow, attempt, now) for follow, attempt in known]:
+            done.result()
+
+    def _step(self, follow: Follow, attempt: object, now: float) -> None:
+        job = follow.attempt.job
+        try:
+            follow.step(attempt, now)  # type: ignore[arg-type]
+        except LedgerUnavailable:
+            raise
+        except Exception as error:
+            self._failed[job] = self._failed.get(job, 0) + 1
+            log.warning(
+                "Following %s failed (%d): %s", follow.attempt.id, self._failed[job], error, exc_info=not isinstance(error, DlaError)
+            )
+            if self._failed[job] >= _STEPS_FAILED or (isinstance(error, DlaError) and not error.retryable):
+                self._forget(job)
+                follow.listener.failed(error)
+            return
+        self._failed.pop(job, None)
+        if follow.over:
+            self._forget(job)
+
+    def _forget(self, job: str) -> None:
+        follow = self._follows.pop(job, None)
+        self._failed.pop(job, None)
+        if follow is not None:
+            self._saved.pop(follow.attempt.id, None)
+
+    def _save_offsets(self) -> None:
+        offsets = {follow.attempt.id: follow.offset for follow in self._follows.values()}
+        moved = {attempt: offset for attempt, offset in offsets.items() if self._saved.get(attempt) != offset}
+        if moved:
+            self.workspace.ledger.save_offsets(moved)
+            self._saved.update(moved)
+
+
+class _LedgerClock:
+    """The ledger's time without asking it each time; a moved clock of this host changes nothing."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._ledger = workspace.ledger
+        self._ahead: float | None = None
+
+    def set(self) -> None:
+        self._ahead = self._ledger.now() - time.monotonic()
+
+    def now(self) -> float:
+        if self._ahead is None:
+            self.set()
+        assert self._ahead is not None
+        return time.monotonic() + self._ahead

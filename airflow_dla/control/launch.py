@@ -1,0 +1,49 @@
+"""From a granted attempt to a running one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_dla.control.workspace import Workspace
+from airflow_dla.ledger import Attempt
+from airflow_dla.runtime import Launch
+from airflow_dla.specs import Grant, JobFile
+
+
+def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | None = None) -> Attempt:
+    """Hand a granted attempt to the runtime of its node and remember that it runs.
+
+    Safe to call twice and from two processes: the runtime starts an attempt once.
+
+    Raises
+    ------
+    Conflict
+        If the attempt's stop is wanted, or its grant was taken away meanwhile.
+    """
+    begun = workspace.ledger.begin_launch(attempt.id, holder=workspace.follower, lease_s=workspace.timing.lease_s)
+    assert begun.lease is not None
+    runtime = workspace.runtime(begun.lease.grant.node)
+    launched = Launch(job=job_file(workspace, begun, begun.lease.grant), secrets=secrets or {}, image=begun.spec.agent.image)
+    return workspace.ledger.record_launch(begun.id, runtime.submit(launched))
+
+
+def job_file(workspace: Workspace, attempt: Attempt, grant: Grant) -> JobFile:
+    """Return what the runner gets."""
+    spec = attempt.spec
+    return JobFile(
+        attempt=attempt.id,
+        nonce=workspace.nonce(attempt.id),
+        entrypoint=spec.entrypoint,
+        grant=grant,
+        store=workspace.store.url,
+        checkpoint=attempt.job,
+        args=spec.args,
+        inputs=spec.inputs,
+        outputs=spec.outputs,
+        metrics=spec.agent.metrics,
+        env=spec.agent.env,
+        code=spec.code,
+        seed=spec.seed,
+        grace_s=spec.policy.grace_s,
+        run_timeout_s=spec.policy.run_timeout_s,
+    )

@@ -1,0 +1,121 @@
+"""What a job says: its log, and between it the runner's own lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: A line longer than this is passed on in pieces.
+LONGEST: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A piece of a job's log, taken apart.
+
+    Parameters
+    ----------
+    lines : tuple of str
+        What the program wrote.
+    events : tuple of mapping
+        What the runner said: ``{"kind": "metric", …}``.
+    consumed : int
+        Bytes; the next piece begins after them.
+    """
+
+    lines: tuple[str, ...] = ()
+    events: tuple[Mapping[str, Any], ...] = field(default=())
+    consumed: int = 0
+
+
+def read(data: bytes, nonce: str, *, last: bool = False) -> Said:
+    r"""Take apart a piece of a log, leaving an unfinished last line for the next time.
+
+    Parameters
+    ----------
+    data : bytes
+        From the offset where the last piece ended.
+    nonce : str
+        Tells the runner's lines from the program's.
+    last : bool
+        Nothing more will come: take the unfinished line, too.
+
+    Examples
+    --------
+    >>> read(b'epoch 1\n::dla:n::{"kind": "metric", "name": "loss", "value": 1}\nepo', "n")
+    Said(lines=('epoch 1',), events=({'kind': 'metric', 'name': 'loss', 'value': 1},), consumed=64)
+    """
+    end = len(data) if last or (len(data) > LONGEST and b"\n" not in data) else data.rfind(b"\n") + 1
+    mark = f"::dla:{nonce}::"
+    lines: list[str] = []
+    events: list[Mapping[str, Any]] = []
+    for raw in data[:end].removesuffix(b"\n").split(b"\n") if end else ():
+        text = raw.decode("utf-8", "backslashreplace").rstrip("\r")
+        before, found, said = text.partition(mark)
+        event = _event(said) if found else None
+        if event is not None:
+            events.append(event)
+        if before or event is None:
+            lines.append(before if event is not None else text)
+    return Said(tuple(lines), tuple(events), end)
+
+
+def _event(said: str) -> Mapping[str, Any] | None:
+    try:
+        event = json.loads(said)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+@dataclass(slots=True)
+class RateCap:
+    """Lets so many bytes of log a second through, on average, and counts the rest.
+
+    Parameters
+    ----------
+    rate : float
+        Bytes a second.
+    burst : float
+        Bytes that may come at once.
+    """
+
+    rate: float = 64 * 1024
+    burst: float = 1024 * 1024
+    left: float = 1024 * 1024
+    at: float = 0.0
+    dropped: int = 0
+
+    def admit(self, lines: tuple[str, ...], now: float) -> list[str]:
+        """Return the lines that may pass at a time (monotonic seconds), with a note when some did not."""
+        self.left = min(self.burst, self.left + self.rate * max(0.0, now - self.at))
+        self.at = now
+        passed: list[str] = []
+        for line in lines:
+            for piece in _pieces(line):
+                if len(piece) > self.left:
+                    self.dropped += len(piece) + 1
+                    continue
+                self._note(passed)
+                self.left -= len(piece) + 1
+                passed.append(piece)
+        return passed
+
+    def flush(self) -> list[str]:
+        """Return the note about lines that were left out, if any were."""
+        passed: list[str] = []
+        self._note(passed)
+        return passed
+
+    def _note(self, passed: list[str]) -> None:
+        if self.dropped:
+            passed.append(
+                f"[{self.dropped} bytes of log left out here: more than {self.rate / 1024:g} KiB/s; the whole log: airflow dla jobs logs]"
+            )
+            self.dropped = 0
+
+
+def _pieces(line: str) -> list[str]:
+    return [line[i : i + LONGEST] for i in range(0, len(line), LONGEST)] or [""]

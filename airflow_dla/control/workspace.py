@@ -1,0 +1,117 @@
+"""A workspace as the loops see it: the objects that hooks built from a connection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airflow_dla.allocation import Policy
+from airflow_dla.artifacts import Store
+from airflow_dla.errors import InvalidSpec, WorkspaceMismatch
+from airflow_dla.ledger import FollowerKind, Ledger
+from airflow_dla.registry import Registry
+from airflow_dla.runtime import Runtime
+from airflow_dla.telemetry import Metrics, NoMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often and how long, in seconds; the defaults are the design's.
+
+    Parameters
+    ----------
+    lease_s, renew_s : float
+        A lease's length, and how often it is renewed.
+    poll_s, eager_s : float
+        Between two reads of the ledger; the second while something is young or ending.
+    reap_s : float
+        Between two turns of the reaper, in the whole workspace.
+    unfollowed_s : float
+        A live attempt that nobody has followed for so long is stopped.
+    silent_s : float
+        A node asked in vain for so long is written off.
+    bare_s : float
+        A grant without an attempt is freed when its lease has been expired for so long.
+    """
+
+    lease_s: float = 60.0
+    renew_s: float = 20.0
+    poll_s: float = 1.0
+    eager_s: float = 0.2
+    reap_s: float = 60.0
+    unfollowed_s: float = 1800.0
+    silent_s: float = 300.0
+    bare_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workspace:
+    """Ledger, store, registry and places, as one process reaches them.
+
+    Parameters
+    ----------
+    name : str
+        The connection's id.
+    ledger, store, registry
+    runtimes : mapping of node to `Runtime`
+        The nodes this process can reach.
+    follower : str
+        Names this process in leases: ``host:pid:random``.
+    host : str
+        Identity of this host.
+    kind : {"triggerer", "worker", "other"}
+    policy : `Policy`
+        How a shortage is resolved.
+    """
+
+    name: str
+    ledger: Ledger
+    store: Store
+    registry: Registry
+    runtimes: Mapping[str, Runtime]
+    follower: str
+    host: str
+    kind: FollowerKind = "other"
+    policy: Policy = field(default_factory=Policy)
+    metrics: Metrics = field(default_factory=NoMetrics)
+    timing: Timing = field(default_factory=Timing)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits, the same for every process that resolves to the same ledger and store."""
+        return hashlib.sha256(f"{self.ledger.identity()}\n{self.store.url}".encode()).hexdigest()[:16]
+
+    def check_fingerprint(self, expected: str) -> None:
+        """Refuse to go on with another workspace than the one a job began in.
+
+        Raises
+        ------
+        WorkspaceMismatch
+            If this process resolved the connection to another ledger or store.
+        """
+        if self.fingerprint != expected:
+            raise WorkspaceMismatch(
+                f"connection {self.name!r} is workspace {self.fingerprint} here (store {self.store.url}), but the job began in "
+                f"{expected}; make the connection the same in workers, triggerer and API server"
+            )
+
+    def nonce(self, attempt: str) -> str:
+        """Return what tells an attempt's own lines from its program's: unguessable, the same in every process."""
+        return hashlib.sha256(f"{self.ledger.identity()}\n{attempt}".encode()).hexdigest()[:16]
+
+    def runtime(self, node: str) -> Runtime:
+        """Return the runtime of a node.
+
+        Raises
+        ------
+        InvalidSpec
+            If this process cannot reach it; lists the nodes it can.
+        """
+        if node not in self.runtimes:
+            reached = ", ".join(self.runtimes) or "none"
+            raise InvalidSpec(
+                f"node {node!r} cannot be reached from host {self.host} (reached are: {reached}); "
+                "a local place is followed only by processes of its own host"
+            )
+        return self.runtimes[node]

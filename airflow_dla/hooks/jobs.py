@@ -1,0 +1,151 @@
+"""One task's job, from its specification to its result, for operators and anybody else."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from airflow.sdk import BaseHook
+
+from airflow_dla.control import Follow, Listener, Workspace, refuse_never_grantable, run_round
+from airflow_dla.errors import JobError, LedgerUnavailable
+from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
+from airflow_dla.ledger import Attempt
+from airflow_dla.specs import Demand, ExitReason, JobSpec
+
+#: Seconds to wait for a job that may be quick before its task is deferred.
+QUICK_S: Final = 3.0
+#: Seconds a task waits for a ledger that does not answer before it leaves the rest to Airflow's retries.
+_LEDGER_S: Final = 60.0
+#: Airflow kills a task so many seconds after it asked it to end; our part must be done before.
+_KILL_S: Final = 4.5
+
+
+class JobHook(BaseHook):
+    """Runs a job for a task: opens its attempt, waits for it, stops it.
+
+    Parameters
+    ----------
+    dla_conn_id : str
+    """
+
+    conn_name_attr = "dla_conn_id"
+    default_conn_name = DlaHook.default_conn_name
+    conn_type = "dla"
+    hook_name = "Deep-learning agents: jobs"
+
+    def __init__(self, dla_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.dla_conn_id = dla_conn_id
+        self._workspace: Workspace | None = None
+        self._attempt: Attempt | None = None
+        self._over = threading.Event()
+
+    def get_conn(self) -> Workspace:
+        """Return the workspace; waits a minute for a ledger that does not answer."""
+        if self._workspace is None:
+            hook = DlaHook(self.dla_conn_id, kind="worker")
+            self._workspace = self.until_answered(hook.workspace)
+        return self._workspace
+
+    def until_answered(self, ask: Callable[[], Any]) -> Any:
+        """Ask until the ledger answers, for a minute.
+
+        Raises
+        ------
+        LedgerUnavailable
+            If it did not; Airflow's retries go on from there.
+        """
+        began, wait_s = time.monotonic(), 1.0
+        while True:
+            try:
+                return ask()
+            except LedgerUnavailable as error:
+                if time.monotonic() - began > _LEDGER_S:
+                    raise
+                self.log.warning("The ledger does not answer, trying again in %.0f s: %s", wait_s, error)
+            time.sleep(wait_s)
+            wait_s = min(15.0, 2 * wait_s)
+
+    def open(self, spec: JobSpec, *, deferred: bool) -> Attempt:
+        """Return the attempt to follow: a new one, or one that a lost worker left running.
+
+        Raises
+        ------
+        NeverGrantable
+            If no node is large enough.
+        """
+        workspace = self.get_conn()
+        policy, pinned = spec.policy, spec.lineage.get("pinned")
+        demand = Demand(id=spec.key.id, request=spec.request, place=policy.place, node=pinned, team=policy.team, priority=policy.priority)
+        refuse_never_grantable(workspace, demand)
+        self._attempt = self.until_answered(lambda: workspace.ledger.open_attempt(spec, node=pinned, deferred=deferred))
+        run_round(workspace)
+        return self.find(self._attempt.id)
+
+    def find(self, attempt: str) -> Attempt:
+        """Return an attempt that exists."""
+        return self.until_answered(lambda: self.get_conn().ledger.attempts([attempt])[attempt])  # type: ignore[no-any-return]
+
+    def wait(self, attempt: Attempt, *, timeout_s: float | None = None) -> Attempt | None:
+        """Follow a job here, passing its log on to the task's; None when it is not over in time.
+
+        Raises
+        ------
+        JobError
+            If it cannot be followed from here.
+        """
+        workspace, self._attempt = self.get_conn(), attempt
+        said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        secrets = {name: resolve_secret(where) for name, where in attempt.spec.agent.secrets.items()}
+        crew_of(workspace).join(Follow(workspace, attempt, _listener(said, self._over), secrets=secrets))
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            return self._hear(said, until)
+        finally:
+            if not self._over.is_set():
+                crew_of(workspace).leave(attempt.job)
+
+    def _hear(self, said: queue.SimpleQueue[tuple[str, Any]], until: float | None) -> Attempt | None:
+        while until is None or time.monotonic() < until:
+            try:
+                kind, what = said.get(timeout=0.5 if until is None else max(0.0, min(0.5, until - time.monotonic())))
+            except queue.Empty:
+                continue
+            if kind == "log":
+                self.log.info("%s", what)
+            elif kind == "failed":
+                raise JobError(f"the job cannot be followed from here: {what}") from what
+            else:
+                return what  # type: ignore[no-any-return]
+        return None
+
+    def stop(self, reason: ExitReason = ExitReason.STOPPED) -> None:
+        """Stop the job and wait a few seconds for its end; a signal handler may call this."""
+        if self._workspace is not None and self._attempt is not None and not self._over.is_set():
+            self.log.info("Stopping attempt %s", self._attempt.id)
+            crew_of(self._workspace).stop(self._attempt.job, reason)
+            self._over.wait(_KILL_S)
+
+    def cannot_defer(self, attempt: Attempt) -> str:
+        """Return why this job's task cannot be deferred, or an empty string.
+
+        A local job is followed only from its own host, so the triggerer must be there.
+        """
+        workspace = self.get_conn()
+        here = attempt.spec.lineage.get("pinned") is not None
+        near = any(kind == "triggerer" and host == workspace.host for _, kind, host in workspace.ledger.followers(within_s=300.0))
+        if here and not one_host() and not near:
+            return f"the job runs in a local process on {workspace.host}, and no triggerer is known there"
+        return ""
+
+
+def _listener(said: queue.SimpleQueue[tuple[str, Any]], over: threading.Event) -> Listener:
+    def ended(attempt: Attempt) -> None:
+        over.set()
+        said.put(("ended", attempt))
+
+    return Listener(log=lambda line: said.put(("log", line)), ended=ended, failed=lambda error: said.put(("failed", error)))

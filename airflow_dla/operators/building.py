@@ -1,0 +1,116 @@
+"""From an operator's rendered fields to a checked job specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+
+from airflow_dla.control import Workspace, check_entrypoint, resolve_inputs, ship_code
+from airflow_dla.errors import InvalidSpec
+from airflow_dla.hooks.settings import Settings
+from airflow_dla.specs import NO_AGENT, AgentSpec, Entrypoint, JobKey, JobSpec, Reference, Request, reference
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """An operator's fields after rendering, as the author gave them.
+
+    Parameters
+    ----------
+    agent, args, inputs, request, policy : mapping or None
+    entrypoint : str, list or None
+        The agent's entrypoint of the verb when None.
+    verb : str
+    outputs : sequence of str
+    dag_folder : path
+        Where the DAG file lies; code folders are relative to it.
+    """
+
+    agent: Any
+    entrypoint: Any
+    args: Any
+    inputs: Any
+    outputs: Any
+    request: Any
+    policy: Any
+    verb: str
+    dag_folder: Path
+
+
+def job_key(context: Context) -> JobKey:
+    """Return the key of a task instance's job."""
+    ti = context["ti"]
+    return JobKey(dag=ti.dag_id, run=ti.run_id, task=ti.task_id, index=ti.map_index if ti.map_index is not None else -1)
+
+
+def lineage(context: Context) -> dict[str, Any]:
+    """Return what is worth remembering of the run: data interval, kind, try."""
+    run = context["dag_run"]
+    end = next((end for end in (run.data_interval_end, run.logical_date, run.run_after) if end is not None), None)
+    return {
+        "interval_end": end.timestamp() if end else None,
+        "run_type": str(getattr(run.run_type, "value", run.run_type)),
+        "try": context["ti"].try_number,
+        "max_tries": context["ti"].max_tries,
+    }
+
+
+def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, Any]) -> JobSpec:
+    """Check an operator's fields and write the job they describe; launches and publishes nothing.
+
+    Precedence: operator, then agent, then workspace; ``request`` replaces.
+
+    Raises
+    ------
+    InvalidSpec
+        Naming the value, the rule and the way out.
+    """
+    where = f"task {key.task!r}"
+    agent = AgentSpec.from_mapping(dict(NO_AGENT) if fields.agent is None else fields.agent, f"{where}: agent")
+    if fields.entrypoint is None and fields.agent is None:
+        raise InvalidSpec(f"{where}: give entrypoint='module:function' or ['python', 'train.py'], or an agent that has {fields.verb!r}")
+    entrypoint = agent.entrypoint(fields.verb) if fields.entrypoint is None else Entrypoint.parse(fields.entrypoint, f"{where}: entrypoint")
+    request = Request.from_mapping(fields.request, f"{where}: request") if fields.request is not None else agent.request
+    args = dict(fields.args or {})
+    return JobSpec.from_mapping(
+        {
+            "key": key.to_mapping(),
+            "agent": agent.to_mapping(),
+            "entrypoint": entrypoint.to_mapping(),
+            "verb": fields.verb,
+            "args": args,
+            "inputs": {name: read_input(name, raw).to_mapping() for name, raw in (fields.inputs or {}).items()},
+            "outputs": list(fields.outputs or ()),
+            "request": dict(settings.request) if request is None else request.to_mapping(),
+            "policy": fields.policy or {},
+            "seed": args.get("seed", 0),
+            "lineage": {**more, "pinned": settings.node},
+        },
+        where,
+    )
+
+
+def read_input(name: str, raw: object) -> Reference:
+    """Read one input; a reference inside a list of one (a mapped task's) is not guessed at."""
+    return reference(raw, f"input {name!r}")
+
+
+def prepare(workspace: Workspace, spec: JobSpec, dag_folder: Path) -> JobSpec:
+    """Resolve inputs and ship the code: what fails here fails before anything is launched.
+
+    Raises
+    ------
+    NotFound
+        If an input, a module, a function or a file does not exist.
+    """
+    inputs, versions = resolve_inputs(workspace, spec.inputs)
+    folder = None if spec.agent.code is None else (dag_folder / spec.agent.code).resolve()
+    check_entrypoint(spec.entrypoint, folder)
+    code = None if folder is None else ship_code(workspace, folder)
+    left_out = sorted(set(spec.inputs) - set(inputs))
+    more = {**spec.lineage, **({"models": versions} if versions else {}), **({"left_out": left_out} if left_out else {})}
+    return replace(spec, inputs=inputs, code=code, lineage=more)

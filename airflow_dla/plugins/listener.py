@@ -1,0 +1,98 @@
+"""Stops jobs whose task a person marked while nothing of it ran.
+
+A task that is marked while it is scheduled or queued has neither a worker nor a trigger
+whose ``on_kill`` could run: only the API server knows. It writes *stop wanted* to the
+ledger and, where it is on the job's host, stops the job, in a thread: Airflow holds a
+lock on its database while listeners run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from airflow.listeners import hookimpl
+
+log = logging.getLogger(__name__)
+
+_STOPPING = ThreadPoolExecutor(1, thread_name_prefix="dla-listener")
+
+
+@hookimpl
+def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any) -> None:  # noqa: ARG001 - Airflow's signature
+    """Stop the job of a task that was marked failed."""
+    _marked(previous_state, task_instance)
+
+
+@hookimpl
+def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:
+    """Stop the job of a task that was marked success."""
+    _marked(previous_state, task_instance)
+
+
+@hookimpl
+def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:
+    """Stop the job of a task that was marked skipped."""
+    _marked(previous_state, task_instance)
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow's signature
+    """Stop the jobs of a run that was marked failed: its queued tasks get no call of their own."""
+    _run_marked(dag_run)
+
+
+@hookimpl
+def on_dag_run_success(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow's signature
+    """Stop the jobs of a run that was marked success."""
+    _run_marked(dag_run)
+
+
+def marked_by_a_person(previous_state: Any, task_instance: Any) -> bool:
+    """Whether this call comes from the API server: only there is the old state None and the object Airflow's model."""
+    return previous_state is None and type(task_instance).__module__ == "airflow.models.taskinstance"
+
+
+def _marked(previous_state: Any, ti: Any) -> None:
+    if marked_by_a_person(previous_state, ti):
+        _STOPPING.submit(_stop, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+
+
+def _run_marked(dag_run: Any) -> None:
+    if "airflow.api_fastapi.app" in sys.modules and "airflow.jobs.scheduler_job_runner" not in sys.modules:
+        _STOPPING.submit(_stop, dag_run.dag_id, dag_run.run_id, None, None)
+
+
+def _stop(dag: str, run: str, task: str | None, index: int | None) -> None:
+    """Stop the live jobs of a run, or of one task of it."""
+    from airflow_dla.control import Follow, Listener  # noqa: PLC0415 - loaded by every process, needed in one
+    from airflow_dla.hooks.workspace import DlaHook, crew_of  # noqa: PLC0415
+    from airflow_dla.specs import ExitReason  # noqa: PLC0415
+
+    try:
+        for conn_id in set(_connections(dag, task)):
+            workspace = DlaHook(conn_id).workspace()
+            for attempt in workspace.ledger.jobs(state="live", dag=dag, limit=10_000):
+                key = attempt.spec.key
+                if key.run == run and task in {None, key.task} and index in {None, key.index}:
+                    log.info("Stopping %s: its task was marked", attempt.id)
+                    stopped = workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
+                    if not stopped.ended and stopped.grant and stopped.grant.node in workspace.runtimes:
+                        crew_of(workspace).join_and_stop(Follow(workspace, stopped, Listener()), ExitReason.STOPPED)
+    except Exception:
+        log.exception("The jobs of %s in run %s may live on until the reaper stops them", task or dag, run)
+
+
+def _connections(dag: str, task: str | None) -> Iterator[str]:
+    """Return the workspaces that a DAG's tasks name, by the DAG as Airflow stores it."""
+    from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415 - only the API server has the database
+
+    stored = SerializedDagModel.get_dag(dag)
+    for found in stored.tasks if stored else ():
+        if task in {None, found.task_id}:
+            conn_id = getattr(found, "dla_conn_id", None) or getattr(found, "partial_kwargs", {}).get("dla_conn_id")
+            if conn_id or "dla_conn_id" in getattr(found, "template_fields", ()):
+                yield conn_id or "dla_default"

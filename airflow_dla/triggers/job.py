@@ -1,0 +1,206 @@
+"""The trigger that follows a job: the only hop a task makes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from airflow.sdk import BaseHook, Variable
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_dla.control import Follow, Listener, Workspace
+from airflow_dla.errors import LedgerUnavailable, NotFound
+from airflow_dla.hooks.workspace import DlaHook, crew_of, open_workspace, resolve_secret
+from airflow_dla.ledger import Attempt
+from airflow_dla.runtime.host import host_id
+from airflow_dla.runtime.processes import boot_id, is_alive
+from airflow_dla.specs import ExitReason
+
+T = TypeVar("T")
+
+#: Calls that wait for the ledger; never asyncio's default pool, which has six threads on two cores.
+_LEDGER = ThreadPoolExecutor(4, thread_name_prefix="dla-ledger")
+
+
+#: Seconds the scheduler may need to learn that the process which deferred has ended.
+_SETTLE_S: Final = 5.0
+
+
+class JobTrigger(BaseTrigger):
+    """Waits for a job's grant, launches it, follows it to its end, stops it when a person kills the task.
+
+    Parameters
+    ----------
+    dla_conn_id : str
+    fingerprint : str
+        Of the workspace the job began in; another one here is refused.
+    attempt : str
+        The attempt to begin with.
+    deadline : float or None
+        Ledger time when the task's ``execution_timeout`` ends.
+    task_process : dict or None
+        The process that deferred, as `this_process` tells; no event is fired while it lives.
+    **_later
+        What a newer version may have added; ignored.
+    """
+
+    def __init__(
+        self,
+        *,
+        dla_conn_id: str,
+        fingerprint: str,
+        attempt: str,
+        deadline: float | None = None,
+        task_process: dict[str, Any] | None = None,
+        **_later: Any,
+    ) -> None:
+        super().__init__()
+        self.dla_conn_id = dla_conn_id
+        self.fingerprint = fingerprint
+        self.attempt = attempt
+        self.deadline = deadline
+        self.task_process = task_process
+        self._following: Follow | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again elsewhere; holds no secret."""
+        return "airflow_dla.triggers.job.JobTrigger", {
+            "dla_conn_id": self.dla_conn_id,
+            "fingerprint": self.fingerprint,
+            "attempt": self.attempt,
+            "deadline": self.deadline,
+            "task_process": self.task_process,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the job and fire one event when it is over."""
+        workspace = await self._until_answered(self._workspace)
+        attempt = await self._until_answered(lambda: _in_ledger_pool(find_attempt, workspace, self.attempt))
+        if out_of_reach(workspace, attempt):
+            yield TriggerEvent({"attempt": attempt.id, "elsewhere": True})
+            return
+        async with contextlib.aclosing(self._follow(workspace, attempt)) as said:
+            async for event in said:
+                await self._task_process_gone()
+                yield event
+
+    async def _workspace(self) -> Workspace:
+        settings = await DlaHook(self.dla_conn_id).asettings()
+        workspace = await _in_ledger_pool(open_workspace, settings, "triggerer")
+        await _in_ledger_pool(workspace.check_fingerprint, self.fingerprint)
+        return workspace
+
+    async def _until_answered(self, ask: Callable[[], Any]) -> Any:
+        """Ask until the ledger answers: a task that waits does not fail because the ledger is down."""
+        wait_s = 1.0
+        while True:
+            try:
+                return await ask()
+            except LedgerUnavailable as error:
+                self.log.warning("The ledger does not answer, trying again in %.0f s: %s", wait_s, error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(30.0, 2 * wait_s)
+
+    async def _follow(self, workspace: Workspace, attempt: Attempt) -> AsyncGenerator[TriggerEvent, None]:
+        said: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        secrets = {name: await _asecret(where) for name, where in attempt.spec.agent.secrets.items()}
+        follow = self._following = Follow(workspace, attempt, _listener(said), deadline=self.deadline, secrets=secrets)
+        crew = crew_of(workspace)
+        crew.join(follow)
+        try:
+            while True:
+                kind, what = await said.get()
+                if kind == "log":
+                    self.log.info(what)
+                    continue
+                yield TriggerEvent({"attempt": what.id} if kind == "ended" else {"attempt": self.attempt, "error": str(what)})
+                return
+        finally:
+            crew.leave(attempt.job)
+
+    async def _task_process_gone(self) -> None:
+        """Wait until the process that deferred is gone, and the scheduler knows.
+
+        An event fired before that makes Airflow 3.3 fail the task: the executor's
+        success of the first hop then meets a task that is queued or running again
+        (apache/airflow#67287, #71580).
+        """
+        if self.task_process is None or self.task_instance is None or self.task_process["host"] != host_id():
+            return
+        while is_alive(self.task_process["pid"], boot=boot_id(), start_ticks=self.task_process["start_ticks"]):
+            await asyncio.sleep(0.25)
+        await asyncio.sleep(_SETTLE_S)
+
+    async def on_kill(self) -> None:
+        """Stop the job: a person marked the deferred task, or cleared it.
+
+        The crew's thread does it: Airflow 3.3 cancels this coroutine after a second.
+        """
+        if self._following is not None:
+            workspace, attempt = self._following.workspace, self._following.attempt
+        else:
+            workspace = await self._workspace()
+            attempt = await _in_ledger_pool(find_attempt, workspace, self.attempt)
+        crew_of(workspace).join_and_stop(Follow(workspace, attempt, Listener()), ExitReason.STOPPED)
+
+
+def this_process() -> dict[str, Any]:
+    """Return what names this process for ever: host, pid and start time in clock ticks."""
+    stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+    return {"host": host_id(), "pid": os.getpid(), "start_ticks": int(stat.rpartition(")")[2].split()[19])}
+
+
+def out_of_reach(workspace: Workspace, attempt: Attempt) -> bool:
+    """Whether an attempt is bound to a node that this process cannot reach: a local place of another host."""
+    bound = attempt.grant.node if attempt.grant else attempt.spec.lineage.get("pinned")
+    return bound is not None and bound not in workspace.runtimes
+
+
+def find_attempt(workspace: Workspace, attempt: str) -> Attempt:
+    """Return an attempt that must exist.
+
+    Raises
+    ------
+    NotFound
+        If the ledger does not know it.
+    """
+    found = workspace.ledger.attempts([attempt])
+    if attempt not in found:
+        raise NotFound(f"attempt {attempt} is not in the ledger of workspace {workspace.name!r}; was the ledger replaced?")
+    return found[attempt]
+
+
+def _listener(said: asyncio.Queue[tuple[str, Any]]) -> Listener:
+    """Return a listener whose words come out of a queue in this event loop; a loop that is closed hears nothing."""
+    loop = asyncio.get_running_loop()
+
+    def tell(kind: str) -> Callable[[Any], None]:
+        def put(what: Any) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(said.put_nowait, (kind, what))
+
+        return put
+
+    return Listener(log=tell("log"), ended=tell("ended"), failed=tell("failed"))
+
+
+async def _in_ledger_pool(call: Callable[..., T], *args: Any) -> T:
+    """Call in a thread of our own, with this coroutine's context, which Airflow's lookups need."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(_LEDGER, lambda: context.run(call, *args))
+
+
+async def _asecret(where: str) -> str:
+    """Return a secret without blocking the event loop where Airflow must be asked."""
+    kind, _, name = where.partition(":")
+    if kind == "conn":
+        return str((await BaseHook.aget_connection(name)).get_uri())
+    if kind == "var":
+        return str(await _in_ledger_pool(Variable.get, name))
+    return resolve_secret(where)
