@@ -53,6 +53,8 @@ class Workspace:
     ----------
     name : str
         The connection's id.
+    identity : str
+        The ledger's own id, as `Ledger.identity` tells it.
     ledger, store, registry
     runtimes : mapping of node to `Runtime`
         The nodes this process can reach.
@@ -66,6 +68,7 @@ class Workspace:
     """
 
     name: str
+    identity: str
     ledger: Ledger
     store: Store
     registry: Registry
@@ -80,7 +83,7 @@ class Workspace:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits, the same for every process that resolves to the same ledger and store."""
-        return hashlib.sha256(f"{self.ledger.identity()}\n{self.store.url}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.identity}\n{self.store.url}".encode()).hexdigest()[:16]
 
     def check_fingerprint(self, expected: str) -> None:
         """Refuse to go on with another workspace than the one a job began in.
@@ -98,7 +101,7 @@ class Workspace:
 
     def nonce(self, attempt: str) -> str:
         """Return what tells an attempt's own lines from its program's: unguessable, the same in every process."""
-        return hashlib.sha256(f"{self.ledger.identity()}\n{attempt}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.identity}\n{attempt}".encode()).hexdigest()[:16]
 
     def runtime(self, node: str) -> Runtime:
         """Return the runtime of a node.

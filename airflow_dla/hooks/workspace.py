@@ -148,6 +148,7 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
     runtime = LocalRuntime(settings.jobs_folder, node=settings.node, store_options=settings.store_options)
     return Workspace(
         name=settings.name,
+        identity=ledger.identity(),
         ledger=ledger,
         store=Store(settings.store_url, options=settings.store_options),
         registry=LedgerRegistry(ledger),

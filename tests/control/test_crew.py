@@ -1,0 +1,123 @@
+"""Tests of following many jobs from one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from fakes.flaky_ledger import FlakyLedger, with_ledger
+from fakes.runtime import FakeRuntime
+from fixtures_workspace import job_spec
+
+from airflow_dla.control import Crew, Follow, Listener, Workspace
+from airflow_dla.ledger import Attempt
+from airflow_dla.specs import AttemptState, ExitReason
+
+
+def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def state(workspace: Workspace, attempt: str) -> AttemptState:
+    """Return an attempt's state."""
+    return workspace.ledger.attempts([attempt])[attempt].state
+
+
+def follow(crew: Crew, task: str, ended: list[Attempt]) -> str:
+    """Open an attempt and let the crew follow it."""
+    attempt = crew.workspace.ledger.open_attempt(job_spec(task))
+    crew.join(Follow(crew.workspace, attempt, Listener(ended=ended.append)))
+    return attempt.id
+
+
+def test_many_jobs_more_than_fit_all_end(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Twelve jobs on four CPUs run four at a time until all have ended."""
+    crew, ended = Crew(workspace), []
+    attempts = [follow(crew, f"t{index}", ended) for index in range(12)]
+    while len(ended) < 12:
+        running = [label for label, alive in fake_runtime.jobs().items() if alive]
+        assert len(running) <= 4
+        for label in running:
+            fake_runtime.end(label)
+        time.sleep(0.01)
+    assert {attempt.id for attempt in ended} == set(attempts)
+    assert sorted(fake_runtime.submits) == sorted(attempts)
+
+
+def test_leaving_lets_the_job_run_on(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Who leaves hears nothing more, and nothing is stopped."""
+    crew, ended = Crew(workspace), []
+    attempt = follow(crew, "t", ended)
+    until(lambda: attempt in fake_runtime.attempts)
+    crew.leave(attempt.partition(".")[0])
+    time.sleep(0.1)
+    assert fake_runtime.jobs()[attempt]
+    assert ended == []
+
+
+def test_a_job_that_was_left_can_be_stopped(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Leaving and then stopping, as a killed trigger does, ends the job and frees its grant."""
+    crew, ended = Crew(workspace), []
+    attempt = follow(crew, "t", ended)
+    until(lambda: attempt in fake_runtime.attempts)
+    crew.leave(attempt.partition(".")[0])
+    crew.join_and_stop(Follow(workspace, workspace.ledger.attempts([attempt])[attempt], Listener()), ExitReason.STOPPED)
+    until(lambda: state(workspace, attempt) is AttemptState.ENDED)
+    assert fake_runtime.cancels[0] == (attempt, ExitReason.STOPPED)
+    assert workspace.ledger.leases() == ()
+
+
+def test_leases_are_renewed_while_jobs_run(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A lease moves on with every renewal."""
+    crew = Crew(workspace)
+    attempt = follow(crew, "t", [])
+    until(lambda: attempt in fake_runtime.attempts)
+    (before,) = workspace.ledger.leases()
+    until(lambda: workspace.ledger.leases()[0].expires_at > before.expires_at)
+
+
+def test_a_ledger_that_is_down_stops_nothing(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """While the ledger does not answer jobs run on; their ends are recorded when it is back."""
+    flaky = FlakyLedger(workspace.ledger)
+    crew, ended = Crew(with_ledger(workspace, flaky)), []
+    attempt = follow(crew, "t", ended)
+    until(lambda: attempt in fake_runtime.attempts)
+    flaky.down = True
+    fake_runtime.end(attempt)
+    time.sleep(0.2)
+    assert ended == []
+    flaky.down = False
+    until(lambda: bool(ended))
+    assert fake_runtime.cancels == []
+
+
+def test_a_turn_costs_two_reads_however_many_wait(workspace: Workspace) -> None:
+    """Waiting jobs share one round and one read."""
+    counting = FlakyLedger(workspace.ledger)
+    crew = Crew(with_ledger(workspace, counting))
+    for index in range(30):
+        crew._follows[f"t{index}"] = Follow(
+            crew.workspace, workspace.ledger.open_attempt(job_spec(f"t{index}", request={"cpu": 4})), Listener()
+        )
+    crew.turn()
+    crew.turn()
+    counting.calls.clear()
+    crew._renewed_at = time.monotonic()
+    crew.turn()
+    assert sorted(counting.calls) == ["attempts", "round"]
+
+
+@pytest.mark.parametrize("turns", [200])
+def test_turns_leave_no_threads_behind(workspace: Workspace, turns: int) -> None:
+    """The pools are bounded."""
+    crew = Crew(workspace)
+    before = threading.active_count()
+    for _ in range(turns):
+        crew.turn()
+    assert threading.active_count() <= before + 8

@@ -1,0 +1,188 @@
+"""Tests of following one job, with a fake runtime and a real ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from fakes.runtime import FakeRuntime
+from fixtures_workspace import job_spec
+
+from airflow_dla.control import Follow, Listener, Workspace, run_round
+from airflow_dla.errors import LedgerUnavailable
+from airflow_dla.ledger import Attempt
+from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
+
+
+@dataclass
+class Heard:
+    """What a listener was told."""
+
+    lines: list[str] = field(default_factory=list)
+    ended: list[Attempt] = field(default_factory=list)
+
+    def listener(self) -> Listener:
+        """Return the listener that fills this."""
+        return Listener(log=self.lines.append, ended=self.ended.append)
+
+
+def begin(workspace: Workspace, spec: JobSpec | None = None, **more: float) -> tuple[Follow, Heard]:
+    """Open an attempt and follow it."""
+    heard = Heard()
+    return Follow(workspace, workspace.ledger.open_attempt(spec or job_spec()), heard.listener(), **more), heard
+
+
+def step(follow: Follow, *, now: float | None = None) -> None:
+    """Let a round and one step happen."""
+    run_round(follow.workspace)
+    ledger = follow.workspace.ledger
+    follow.step(ledger.attempts([follow.attempt.id])[follow.attempt.id], ledger.now() if now is None else now)
+
+
+def test_a_job_from_grant_to_end(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """It is launched when granted, its log passed on, its end recorded and its grant freed."""
+    follow, heard = begin(workspace)
+    step(follow)
+    attempt = follow.attempt.id
+    assert follow.attempt.state is AttemptState.RUNNING
+    fake_runtime.write(attempt, b"epoch 1\nepo")
+    step(follow)
+    fake_runtime.write(attempt, b"ch 2")
+    fake_runtime.end(attempt, metrics={"loss": 0.5})
+    step(follow)
+    assert follow.over
+    assert [line for line in heard.lines if line.startswith("epoch")] == ["epoch 1", "epoch 2"]
+    assert heard.ended[0].exit == Exit(reason=ExitReason.SUCCEEDED, metrics={"loss": 0.5})
+    assert workspace.ledger.leases() == ()
+
+
+def test_a_reconnect_goes_on_where_the_log_was_left(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A second follower repeats nothing that the first had passed on and saved."""
+    follow, _ = begin(workspace)
+    step(follow)
+    fake_runtime.write(follow.attempt.id, b"one\n")
+    step(follow)
+    workspace.ledger.save_offsets({follow.attempt.id: follow.offset})
+    heard = Heard()
+    again = Follow(workspace, workspace.ledger.open_attempt(job_spec()), heard.listener())
+    fake_runtime.write(again.attempt.id, b"two\n")
+    step(again)
+    assert "one" not in heard.lines
+    assert "two" in heard.lines
+    assert fake_runtime.submits == [again.attempt.id]
+
+
+def test_a_lost_attempt_is_tried_again_inside_the_same_try(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A process that disappears costs an attempt, not an Airflow retry."""
+    follow, heard = begin(workspace)
+    step(follow)
+    first = follow.attempt.id
+    fake_runtime.lose(first)
+    for _ in range(3):
+        step(follow)
+    assert workspace.ledger.attempts([first])[first].exit is not None
+    assert follow.attempt.number == 2
+    step(follow)
+    fake_runtime.end(follow.attempt.id)
+    step(follow)
+    assert heard.ended[0].number == 2
+    assert any("trying again (1 of 3)" in line for line in heard.lines)
+
+
+def test_losses_are_not_tried_again_for_ever(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """After infra_retries the loss is told."""
+    follow, heard = begin(workspace, job_spec(policy={"infra_retries": 1}))
+    for _ in range(12):
+        step(follow)
+        if follow.over:
+            break
+        if follow.attempt.id in fake_runtime.attempts:
+            fake_runtime.lose(follow.attempt.id)
+    assert heard.ended[0].exit is not None
+    assert heard.ended[0].exit.reason is ExitReason.LOST
+    assert heard.ended[0].number == 2
+
+
+def test_one_glance_without_an_answer_is_no_loss(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """An exit that is written between two looks is found by the next."""
+    follow, heard = begin(workspace)
+    step(follow)
+    fake_runtime.lose(follow.attempt.id)
+    step(follow)
+    fake_runtime.attempts[follow.attempt.id].lost = False
+    fake_runtime.end(follow.attempt.id)
+    step(follow)
+    assert heard.ended[0].exit is not None
+    assert heard.ended[0].exit.succeeded
+
+
+@pytest.mark.parametrize(("policy", "reason"), [({"wait_timeout": 5}, ExitReason.TIMED_OUT)])
+def test_a_wait_has_an_end(workspace: Workspace, policy: dict[str, float], reason: ExitReason) -> None:
+    """A job that is not granted in time ends without ever starting."""
+    workspace.ledger.open_attempt(job_spec("hog", request={"cpu": 4}))
+    run_round(workspace)
+    follow, heard = begin(workspace, job_spec(policy=policy))
+    step(follow)
+    assert not follow.over
+    step(follow, now=follow.attempt.created_at + 6)
+    assert heard.ended[0].exit is not None
+    assert heard.ended[0].exit.reason is reason
+    assert any("Waiting for resources" in line for line in heard.lines)
+
+
+def test_a_deadline_stops_a_running_job(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """The task's execution_timeout, as an absolute time, ends the job with its own reason."""
+    follow, heard = begin(workspace, deadline=100.0)
+    step(follow, now=99.0)
+    step(follow, now=101.0)
+    step(follow, now=102.0)
+    assert fake_runtime.cancels[0] == (heard.ended[0].id, ExitReason.TIMED_OUT)
+    assert heard.ended[0].exit is not None
+    assert heard.ended[0].exit.reason is ExitReason.TIMED_OUT
+
+
+def test_a_stop_before_the_launch_starts_nothing(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """An attempt stopped while it waits never reaches the runtime."""
+    follow, heard = begin(workspace)
+    follow.stop(ExitReason.STOPPED)
+    step(follow)
+    assert heard.ended
+    assert fake_runtime.submits == []
+
+
+def test_a_stop_reaches_the_runtime_though_the_ledger_is_down(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Killing a task stops its job at once; the ledger is told later."""
+    follow, _ = begin(workspace)
+    step(follow)
+
+    class Down:
+        def want_stop(self, attempt: str, reason: ExitReason) -> Attempt:
+            raise LedgerUnavailable(attempt)
+
+    broken = Workspace(**{**fields_of(workspace), "ledger": Down()})
+    follow.workspace = broken
+    with pytest.raises(LedgerUnavailable):
+        follow.stop(ExitReason.STOPPED)
+    assert fake_runtime.cancels == [(follow.attempt.id, ExitReason.STOPPED)]
+
+
+def fields_of(workspace: Workspace) -> dict[str, object]:
+    """Return a workspace's fields by name."""
+    return {name: getattr(workspace, name) for name in Workspace.__dataclass_fields__}
+
+
+def test_a_job_stopped_under_its_next_try_begins_again(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """When a cleared task's new try takes over before the old one's kill arrives, it starts another attempt."""
+    follow, _ = begin(workspace)
+    step(follow)
+    heard = Heard()
+    second_try = Follow(workspace, workspace.ledger.open_attempt(job_spec()), heard.listener())
+    follow.stop(ExitReason.STOPPED)
+    step(second_try)
+    assert not second_try.over
+    assert second_try.attempt.number == 2
+    step(second_try)
+    fake_runtime.end(second_try.attempt.id)
+    step(second_try)
+    assert heard.ended[0].exit is not None
+    assert heard.ended[0].exit.succeeded
