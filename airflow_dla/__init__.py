@@ -1,7 +1,8 @@
 """Deep-learning agents for Apache Airflow: train, evaluate, version and serve with the right resources.
 
 The helpers below return plain dicts, because Airflow finds what an upstream task will
-push only in dicts, lists, tuples and sets; everything is checked when it is written.
+push only in dicts, lists, tuples and sets. Everything is checked when it is written, but
+for what holds a Jinja template or waits for a task: that is checked when it is known.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def agent(
     {'cpu': '1.0-2.0'}
     """
     given = {"name": name, "image": image, "code": code, "entrypoints": entrypoints or {}, **more}
-    return AgentSpec.from_mapping(given).to_mapping()
+    return AgentSpec.draft(given)
 
 
 def model(reference: str, *, missing: str = "error") -> dict[str, Any]:
@@ -63,7 +64,7 @@ def model(reference: str, *, missing: str = "error") -> dict[str, Any]:
     missing : {"error", "skip"}
         When there is no such version: fail, or leave the input out.
     """
-    return ModelRef.from_mapping({"model": reference, "missing": missing}).to_mapping()
+    return ModelRef.draft({"model": reference, "missing": missing})
 
 
 def uri(address: str, *, mode: str = "stream") -> dict[str, Any]:
@@ -76,4 +77,4 @@ def uri(address: str, *, mode: str = "stream") -> dict[str, Any]:
     mode : {"stream", "copy"}
         Read in place, or copied into the job's scratch folder first.
     """
-    return UriRef.from_mapping({"uri": address, "mode": mode}).to_mapping()
+    return UriRef.draft({"uri": address, "mode": mode})

@@ -2,8 +2,19 @@
 
 `plan` takes a cluster, what is granted, what waits and a policy, and returns grants
 and a reason for every wait. It knows no clock, no database and no randomness.
+
+Allocation is a linear programme: give every demand what it wants at least cost, within
+what nodes have. When not everything fits, a *strategy* says in which order demands are
+admitted by their minima (`lp`, `greedy`; one file each), and a *shedding* rule who gets
+what lies between minima and wants (`shedding`). Both are exact closed forms on arrays
+(`table`); only where CPUs or memory follow the number of GPUs a solver is asked
+(`bundles`, `solver`). `placement` finds the nodes, `devices` hands out ids, `reasons`
+says why.
 """
 
+from airflow_dla.allocation.file import answer_mapping, read_problem
+from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import SHEDDINGS, STRATEGIES, Plan, Policy
+from airflow_dla.allocation.reasons import never_grantable
 
-__all__ = ["SHEDDINGS", "STRATEGIES", "Plan", "Policy"]
+__all__ = ["SHEDDINGS", "STRATEGIES", "Plan", "Policy", "answer_mapping", "never_grantable", "plan", "read_problem"]

@@ -31,13 +31,17 @@ class Policy:
     shedding : {"strict", "proportional", "water-filling"}
         Who gets what lies between minima and wants.
     costs : mapping of resource to float
-        Cost of one unit, in any currency, >= 0.
+        Cost of one unit, in any currency, >= 0. A unit that is wanted is worth its cost
+        and, on top, the weight of who wants it: costs never shed anything.
     weights : mapping of demand or team to float
-        Share of a shortage, > 0; 1 where not named.
+        Share of a shortage, > 0; 1 where not named. Multiplies the demand's own weight;
+        an entry for the demand goes before one for its team.
     reserves : mapping of resource to float
         Held back from every node's capacity.
     quotas : mapping of team to mapping of resource to float
         Most that a team's grants may sum to.
+    used : mapping of team to mapping of resource to float
+        What the teams' live grants already sum to, counted against the quotas.
     """
 
     strategy: str = "lp"
@@ -46,6 +50,7 @@ class Policy:
     weights: Mapping[str, float] = field(default_factory=dict)
     reserves: Mapping[str, float] = field(default_factory=dict)
     quotas: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    used: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from airflow_dla.control.launch import launch
-from airflow_dla.control.lines import RateCap, read
+from airflow_dla.control.lines import RateCap, metric_line, read
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import Conflict
 from airflow_dla.ledger import Attempt
@@ -188,7 +188,8 @@ class Follow:
             piece = runtime.logs(self.attempt.id, self.offset, limit=_SLICE)
             said = read(piece.data, self.workspace.nonce(self.attempt.id), last=last and len(piece.data) < _SLICE)
             self.offset += said.consumed
-            for line in self._cap.admit(said.lines, time.monotonic()):
+            measured = tuple(line for event in said.events if (line := metric_line(event)))
+            for line in self._cap.admit(said.lines + measured, time.monotonic()):
                 self.listener.log(line)
             if not last or not said.consumed:
                 return

@@ -70,6 +70,21 @@ def _event(said: str) -> Mapping[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
+def metric_line(event: Mapping[str, Any]) -> str:
+    """Write what a function measured as a line for people; empty for any other event.
+
+    Examples
+    --------
+    >>> metric_line({"kind": "metric", "step": 3, "values": {"loss": 0.25, "lr": 1e-4}})
+    'step 3: loss=0.25 lr=0.0001'
+    """
+    values = event.get("values")
+    if event.get("kind") != "metric" or not isinstance(values, Mapping):
+        return ""
+    step = f"step {event['step']}: " if event.get("step") is not None else ""
+    return step + " ".join(f"{name}={value:.6g}" for name, value in values.items() if isinstance(value, (int, float)))
+
+
 @dataclass(slots=True)
 class RateCap:
     """Lets so many bytes of log a second through, on average, and counts the rest.

@@ -20,6 +20,7 @@ from airflow_dla.ledger.records import (
     Snapshot,
     Team,
 )
+from airflow_dla.ledger.sql import SqlLedger, connect
 
 __all__ = [
     "Alias",
@@ -35,5 +36,7 @@ __all__ = [
     "Roots",
     "Round",
     "Snapshot",
+    "SqlLedger",
     "Team",
+    "connect",
 ]

@@ -196,7 +196,7 @@ class Ledger(Protocol):
         lineage: Mapping[str, Any],
         registered_by: str,
     ) -> ModelVersion:
-        """Number a new version of a model; the same `registered_by` and digest return the first one."""
+        """Add a numbered version of a model; the same `registered_by` and digest return the first one."""
 
     def model_versions(self, model: str | None = None) -> tuple[ModelVersion, ...]:
         """Return the versions of a model, or of all, newest first."""

@@ -48,6 +48,8 @@ class Attempt:
     state : `AttemptState`
     lease : `Lease` or None
         While a grant is held.
+    grant : `Grant` or None
+        What it was granted; stays when the lease is gone.
     reason : `Reason` or None
         Why it waits, or why it got less than it wanted.
     handle : mapping or None
@@ -72,6 +74,7 @@ class Attempt:
     state: AttemptState
     created_at: float
     lease: Lease | None = None
+    grant: Grant | None = None
     reason: Reason | None = None
     handle: Mapping[str, Any] | None = None
     stop: ExitReason | None = None

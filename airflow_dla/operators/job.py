@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
@@ -20,6 +20,9 @@ from airflow_dla.operators.links import ArtifactLink, JobLogLink
 from airflow_dla.operators.results import result, say_end
 from airflow_dla.specs import ExitReason, JobSpec
 from airflow_dla.triggers.job import JobTrigger, this_process
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 #: Seconds after its deadline at which Airflow gives up on a trigger that should long have ended.
 _BACKSTOP_S: Final = 600.0
@@ -85,6 +88,12 @@ class JobOperator(BaseOperator):
         self.policy = policy
         self.deferrable = deferrable
         self.dla_conn_id = dla_conn_id
+
+    if TYPE_CHECKING:
+
+        @property
+        def output(self) -> PlainXComArg:
+            """What an output's name is looked up in: ``x.output["model"]``; Airflow declares it too widely for that."""
 
     @cached_property
     def hook(self) -> JobHook:

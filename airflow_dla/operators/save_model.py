@@ -148,6 +148,11 @@ def read_json(workspace: Workspace, digest: str, name: str) -> Mapping[str, Any]
         return mapping(json.loads(Path(folder, "artifact", name).read_bytes()), f"{name} of {digest}")
 
 
+def signature_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a version is compared by: inputs and outputs; the list of weights stays in the artifact."""
+    return {side: said[side] for side in ("inputs", "outputs") if side in said}
+
+
 def model_lineage(workspace: Workspace, saved: Attempt, raw: Any) -> dict[str, Any]:
     """Return where a model comes from: the job that made it when that is known, else the one that saved it."""
     reference = read_input("model", raw)

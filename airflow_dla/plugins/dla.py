@@ -32,5 +32,5 @@ class DlaPlugin(AirflowPlugin):
     """Deep-learning agents in the web UI."""
 
     name = "dla"
-    fastapi_apps = [{"app": LazyApp(), "url_prefix": "/dla", "name": "dla"}]
-    listeners = [listener]
+    fastapi_apps = [{"app": LazyApp(), "url_prefix": "/dla", "name": "dla"}]  # noqa: RUF012 - as Airflow declares it
+    listeners = [listener]  # noqa: RUF012 - as Airflow declares it

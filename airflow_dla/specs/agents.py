@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs.resources import Request
-from airflow_dla.specs.spec import Spec, identifier, json_value, mapping_of, optional, spec_field, text
+from airflow_dla.specs.spec import Spec, spec_field
+from airflow_dla.specs.values import identifier, json_value, mapping_of, optional, storable, text
 
 #: The verbs that have an operator of their own.
 VERBS: Final = ("prepare", "train", "tune", "evaluate", "infer")
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _SECRET = re.compile(r"(conn|var|file):.+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,9 +43,10 @@ class Entrypoint:
             return raw
         if isinstance(raw, str) and _FUNCTION.fullmatch(raw):
             return cls(function=raw)
-        if isinstance(raw, Sequence) and not isinstance(raw, str) and raw and all(isinstance(part, str) for part in raw):
-            return cls(command=tuple(raw))
-        raise InvalidSpec(f"{where} must be 'module:function' or a command such as ['python', 'train.py'], got {raw!r}")
+        if isinstance(raw, (list, tuple)) and raw and all(isinstance(part, str) for part in raw):
+            text(raw[0], f"{where}[0]")
+            return cls(command=tuple(storable(part, f"{where}[{index}]") for index, part in enumerate(raw)))
+        raise InvalidSpec(f"{where} must be 'module:function' or a command such as ['python', 'train.py'], got {raw!r:.80}")
 
     def to_mapping(self) -> Any:
         """Write it as the author did: a string or a list."""
@@ -60,6 +63,33 @@ def secret(raw: object, where: str) -> str:
         raise InvalidSpec(
             f"{where} must say where the secret is: 'conn:ID', 'var:NAME' or 'file:PATH'; the secret itself never goes into a DAG"
         )
+    return found
+
+
+def variable(raw: object, where: str) -> str:
+    """Parse the name of an environment variable."""
+    found = text(raw, where)
+    if not _VARIABLE.fullmatch(found):
+        raise InvalidSpec(f"{where} must be a variable's name, of A-Z a-z 0-9 _ and not beginning with a digit, got {found!r}")
+    return found
+
+
+def setting(raw: object, where: str) -> str:
+    """Parse the value of an environment variable: a string, also empty, or a number."""
+    if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
+        raise InvalidSpec(f"{where} must be a string or a number, got {type(raw).__name__} {raw!r:.80}; quote it as the program expects it")
+    return storable(str(raw), where)
+
+
+def pattern(raw: object, where: str) -> str:
+    """Parse a regular expression with one group, the number."""
+    found = text(raw, where)
+    try:
+        groups = re.compile(found).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InvalidSpec(f"{where}: {found!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise InvalidSpec(f"{where} must have exactly one group, the number; {found!r} has {groups}; write others as (?:…)")
     return found
 
 
@@ -93,23 +123,12 @@ class AgentSpec(Spec):
     code: str | None = spec_field(optional(text), default=".")
     entrypoints: Mapping[str, Entrypoint] = spec_field(mapping_of(Entrypoint.parse, key=identifier), factory=dict)
     request: Request | None = spec_field(optional(Request.from_mapping), default=None)
-    metrics: Mapping[str, str] = spec_field(mapping_of(text, key=identifier), factory=dict)
-    signature: Mapping[str, Any] = spec_field(json_value, factory=dict)
-    env: Mapping[str, str] = spec_field(mapping_of(lambda raw, _: str(raw)), factory=dict)
-    secrets: Mapping[str, str] = spec_field(mapping_of(secret), factory=dict)
-    volumes: Mapping[str, Any] = spec_field(json_value, factory=dict)
-    server: Mapping[str, Any] = spec_field(json_value, factory=dict)
-
-    def __post_init__(self) -> None:
-        for metric, pattern in self.metrics.items():
-            try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise InvalidSpec(f"agent.metrics.{metric}: {pattern!r} is no regular expression: {error} (agent {self.name!r})") from None
-            if groups != 1:
-                raise InvalidSpec(
-                    f"agent.metrics.{metric} must have exactly one group, the number; {pattern!r} has {groups} (agent {self.name!r})"
-                )
+    metrics: Mapping[str, str] = spec_field(mapping_of(pattern, key=identifier), factory=dict)
+    signature: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
+    env: Mapping[str, str] = spec_field(mapping_of(setting, key=variable), factory=dict)
+    secrets: Mapping[str, str] = spec_field(mapping_of(secret, key=variable), factory=dict)
+    volumes: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
+    server: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
 
     def entrypoint(self, verb: str) -> Entrypoint:
         """Return the entrypoint of a verb.

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from airflow_dla.specs.resources import Request
-from airflow_dla.specs.spec import Spec, amount, boolean, identifier, integer, mapping_of, number, optional, sequence_of, spec_field, text
-
-_AMOUNTS = mapping_of(amount, key=identifier)
+from airflow_dla.specs.resources import Request, amounts
+from airflow_dla.specs.spec import Spec, spec_field
+from airflow_dla.specs.values import amount, boolean, integer, mapping_of, natural, number, optional, positive, remark, sequence_of, text
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +33,9 @@ class Node(Spec):
 
     name: str = spec_field(text)
     place: str = spec_field(text, default="local")
-    capacity: Mapping[str, float] = spec_field(_AMOUNTS, factory=dict)
+    capacity: Mapping[str, float] = spec_field(amounts, factory=dict)
     labels: Mapping[str, str] = spec_field(mapping_of(text), factory=dict)
-    cpu_ids: tuple[int, ...] = spec_field(sequence_of(integer), default=())
+    cpu_ids: tuple[int, ...] = spec_field(sequence_of(natural), default=())
     gpu_ids: tuple[str, ...] = spec_field(sequence_of(text), default=())
 
 
@@ -70,7 +69,7 @@ class Demand(Spec):
     node: str | None = spec_field(optional(text), default=None)
     team: str = spec_field(text, default="default")
     priority: int = spec_field(integer, default=0)
-    weight: float = spec_field(amount, default=1.0)
+    weight: float = spec_field(positive(number), default=1.0)
     created_at: float = spec_field(number, default=0.0)
 
 
@@ -95,10 +94,10 @@ class Grant(Spec):
 
     id: str = spec_field(text)
     node: str = spec_field(text)
-    amounts: Mapping[str, float] = spec_field(_AMOUNTS, factory=dict)
-    cpu_ids: tuple[int, ...] = spec_field(sequence_of(integer), default=())
+    amounts: Mapping[str, float] = spec_field(amounts, factory=dict)
+    cpu_ids: tuple[int, ...] = spec_field(sequence_of(natural), default=())
     gpu_ids: tuple[str, ...] = spec_field(sequence_of(text), default=())
-    reason: str = spec_field(lambda raw, _: str(raw), default="")
+    reason: str = spec_field(remark, default="")
 
     def text(self) -> str:
         """Write the amounts for a person: ``2 cpu, 1 GiB memory on laptop``."""
@@ -135,9 +134,9 @@ class Reason(Spec):
 
     binding: str = spec_field(text)
     node: str | None = spec_field(optional(text), default=None)
-    shortfall: float = spec_field(number, default=0.0)
+    shortfall: float = spec_field(amount, default=0.0)
     price: float = spec_field(number, default=0.0)
-    position: int = spec_field(integer, default=0)
+    position: int = spec_field(natural, default=0)
     expected_start: float | None = spec_field(optional(number), default=None)
     unblock: tuple[str, ...] = spec_field(sequence_of(text), default=())
     never: bool = spec_field(boolean, default=False)

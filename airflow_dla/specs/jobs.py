@@ -12,17 +12,18 @@ from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs.agents import AgentSpec, Entrypoint
 from airflow_dla.specs.references import ArtifactRef, Reference, reference
 from airflow_dla.specs.resources import Request
-from airflow_dla.specs.spec import (
-    Spec,
+from airflow_dla.specs.spec import Spec, spec_field
+from airflow_dla.specs.values import (
     boolean,
     identifier,
     integer,
     json_value,
     mapping_of,
+    natural,
     optional,
+    positive,
     seconds,
     sequence_of,
-    spec_field,
     text,
 )
 
@@ -59,6 +60,10 @@ class JobKey(Spec):
     task: str = spec_field(text)
     index: int = spec_field(integer, default=-1)
 
+    def __post_init__(self) -> None:
+        if self.index < -1:
+            raise InvalidSpec(f"job key.index must be a map index >= 0, or -1 for a task that is not mapped, got {self.index}")
+
     @property
     def id(self) -> str:
         """Twenty hexadecimal digits, the same in every process: good for labels and folders."""
@@ -93,24 +98,17 @@ class JobPolicy(Spec):
     """
 
     called: ClassVar[str] = "policy"
+    short: ClassVar[Mapping[str, str]] = {"wait_timeout": "wait_timeout_s", "run_timeout": "run_timeout_s", "grace": "grace_s"}
 
     place: str = spec_field(text, default="any")
     team: str = spec_field(identifier, default="default")
     priority: int = spec_field(integer, default=0)
     preemptible: bool = spec_field(boolean, default=False)
     wait_timeout_s: float | None = spec_field(optional(seconds), default=None)
-    run_timeout_s: float | None = spec_field(optional(seconds), default=None)
-    infra_retries: int = spec_field(integer, default=3)
+    run_timeout_s: float | None = spec_field(optional(positive(seconds)), default=None)
+    infra_retries: int = spec_field(natural, default=3)
     grace_s: float = spec_field(seconds, default=30.0)
-    overrides: Mapping[str, Any] = spec_field(json_value, factory=dict)
-
-    @classmethod
-    def from_mapping(cls, raw: object, where: str | None = None) -> JobPolicy:
-        """Read what the author wrote; ``wait_timeout`` stands for ``wait_timeout_s``, and so on."""
-        longer = {"wait_timeout": "wait_timeout_s", "run_timeout": "run_timeout_s", "grace": "grace_s"}
-        if isinstance(raw, Mapping):
-            raw = {longer.get(key, key): value for key, value in raw.items()}
-        return super(JobPolicy, cls).from_mapping(raw, where)
+    overrides: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +149,9 @@ class JobSpec(Spec):
     outputs: tuple[str, ...] = spec_field(sequence_of(identifier), default=())
     policy: JobPolicy = spec_field(JobPolicy.from_mapping, factory=JobPolicy)
     code: ArtifactRef | None = spec_field(optional(ArtifactRef.from_mapping), default=None)
-    seed: int = spec_field(integer, default=0)
+    seed: int = spec_field(natural, default=0)
     lineage: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
-    protocol: int = spec_field(protocol, default=PROTOCOL)
+    protocol: int = spec_field(protocol, default=PROTOCOL, always=True)
 
     def __post_init__(self) -> None:
         twice = {output for output in self.outputs if self.outputs.count(output) > 1}

@@ -24,11 +24,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from airflow_dla.specs.agents import Entrypoint
+from airflow_dla.specs.agents import Entrypoint, setting, variable
 from airflow_dla.specs.grants import Grant
 from airflow_dla.specs.jobs import PROTOCOL, protocol
-from airflow_dla.specs.references import ArtifactRef, Reference, reference
-from airflow_dla.specs.spec import Spec, identifier, integer, json_value, mapping_of, number, optional, sequence_of, spec_field, text
+from airflow_dla.specs.references import ArtifactRef, Reference, public_url, reference
+from airflow_dla.specs.spec import Spec, spec_field
+from airflow_dla.specs.values import (
+    amount,
+    identifier,
+    json_value,
+    mapping_of,
+    natural,
+    number,
+    optional,
+    positive,
+    remark,
+    sequence_of,
+    text,
+)
 
 #: Longest line the runner says, in bytes.
 MAX_LINE: Final = 65_536
@@ -63,18 +76,18 @@ class JobFile(Spec):
     nonce: str = spec_field(text)
     entrypoint: Entrypoint = spec_field(Entrypoint.parse)
     grant: Grant = spec_field(Grant.from_mapping)
-    store: str = spec_field(text)
+    store: str = spec_field(public_url)
     checkpoint: str = spec_field(text)
     args: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
     inputs: Mapping[str, Reference] = spec_field(mapping_of(reference, key=identifier), factory=dict)
     outputs: tuple[str, ...] = spec_field(sequence_of(identifier), default=())
     metrics: Mapping[str, str] = spec_field(mapping_of(text, key=identifier), factory=dict)
-    env: Mapping[str, str] = spec_field(mapping_of(lambda raw, _: str(raw)), factory=dict)
+    env: Mapping[str, str] = spec_field(mapping_of(setting, key=variable), factory=dict)
     code: ArtifactRef | None = spec_field(optional(ArtifactRef.from_mapping), default=None)
-    seed: int = spec_field(integer, default=0)
-    grace_s: float = spec_field(number, default=30.0)
-    run_timeout_s: float | None = spec_field(optional(number), default=None)
-    protocol: int = spec_field(protocol, default=PROTOCOL)
+    seed: int = spec_field(natural, default=0)
+    grace_s: float = spec_field(amount, default=30.0)
+    run_timeout_s: float | None = spec_field(optional(positive(number)), default=None)
+    protocol: int = spec_field(protocol, default=PROTOCOL, always=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +107,8 @@ class KeeperFile(Spec):
 
     called: ClassVar[str] = "keeper.json"
 
-    pid: int = spec_field(integer)
+    pid: int = spec_field(positive(natural))
     boot_id: str = spec_field(text)
-    start_ticks: int = spec_field(integer)
-    limits: str = spec_field(lambda raw, _: str(raw), default="")
-    protocol: int = spec_field(protocol, default=PROTOCOL)
+    start_ticks: int = spec_field(natural)
+    limits: str = spec_field(remark, default="")
+    protocol: int = spec_field(protocol, default=PROTOCOL, always=True)

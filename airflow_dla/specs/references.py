@@ -10,13 +10,18 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from airflow_dla.errors import InvalidSpec, SecretExposed
-from airflow_dla.specs.spec import Spec, choice, identifier, integer, json_value, mapping, mapping_of, optional, spec_field, text
+from airflow_dla.specs.spec import Spec, spec_field
+from airflow_dla.specs.values import choice, identifier, json_value, mapping, mapping_of, natural, optional, storable, text
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_SECRET_QUERY = re.compile(r"(?i)[?&](password|passwd|secret|token|access_key|secret_key|sig|x-amz-signature)=")
+_SECRET_QUERY = re.compile(
+    r"(?i)[?&;#](?:[\w.-]*(?:password|passwd|pwd|secret|token|api_?key|access_?key|account_?key|secret_?key|signature|credential)|sig)="
+)
+#: Over HTTP a user without a password is a token.
+_TOKEN = re.compile(r"(?i)https?://[^/?#\s]*@")
 
 
 def digest(raw: object, where: str) -> str:
@@ -36,10 +41,17 @@ def public_url(raw: object, where: str) -> str:
         If it does; the message does not repeat the secret.
     """
     found = text(raw, where)
-    parts = urlsplit(found)
-    if parts.password or _SECRET_QUERY.search(found):
-        shown = f"{parts.scheme}://…@{parts.hostname or ''}{parts.path}"
-        raise SecretExposed(f"{where} must not carry a password ({shown}); put it into an Airflow connection and name that")
+    if _TOKEN.search(found) or _SECRET_QUERY.search(unquote(found)):
+        scheme = found.partition(":")[0]
+        raise SecretExposed(f"{where} must not carry a password ({scheme}:…); put it into an Airflow connection and name that")
+    return found
+
+
+def address(raw: object, where: str) -> str:
+    """Parse a URL, or the absolute path of a file that every job finds there."""
+    found = public_url(raw, where)
+    if "://" not in found and not found.startswith("/"):
+        raise InvalidSpec(f"{where} must be a URL or an absolute path, got {found!r}; a job runs in a folder of its own")
     return found
 
 
@@ -55,18 +67,17 @@ class ArtifactRef(Spec):
         ``dataset``, ``model``, ``report``, ``code``, ``checkpoint`` or another word.
     size : int
         Bytes of all its files.
+    by : str or None
+        The attempt that made it, for the lineage of what is made of it.
     """
 
     called: ClassVar[str] = "artifact reference"
 
     digest: str = spec_field(digest)
     kind: str = spec_field(identifier, default="artifact")
-    size: int = spec_field(integer, default=0)
-    dla: str = spec_field(choice("artifact"), default="artifact")
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Write the reference as it crosses XCom (under 200 bytes)."""
-        return {"dla": self.dla, "digest": self.digest, "kind": self.kind, "size": self.size}
+    size: int = spec_field(natural, default=0)
+    by: str | None = spec_field(optional(text), default=None)
+    dla: str = spec_field(choice("artifact"), default="artifact", always=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +97,7 @@ class ModelRef(Spec):
     model: str = spec_field(text)
     missing: str = spec_field(choice("error", "skip"), default="error")
     digest: str | None = spec_field(optional(digest), default=None)
-    dla: str = spec_field(choice("model"), default="model")
+    dla: str = spec_field(choice("model"), default="model", always=True)
 
     def __post_init__(self) -> None:
         head, at, tail = self.model.partition("@")
@@ -94,6 +105,8 @@ class ModelRef(Spec):
             raise InvalidSpec(f"a model reference is NAME@VERSION or NAME@ALIAS, got {self.model!r}; for example 'digits@champion'")
         identifier(head, "model name")
         identifier(tail, "model version or alias")
+        if tail.isdigit() and tail.startswith("0"):
+            raise InvalidSpec(f"model versions are numbered 1, 2, 3, …, got {self.model!r}")
 
     @property
     def name(self) -> str:
@@ -110,11 +123,6 @@ class ModelRef(Spec):
     def alias(self) -> str | None:
         """The alias, or None when a number is named."""
         return None if self.number is not None else self.model.partition("@")[2]
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Write the reference as it crosses XCom."""
-        written = Spec.to_mapping(self)
-        return {"dla": self.dla, **written}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,15 +141,10 @@ class UriRef(Spec):
 
     called: ClassVar[str] = "uri reference"
 
-    uri: str = spec_field(public_url)
+    uri: str = spec_field(address)
     mode: str = spec_field(choice("stream", "copy"), default="stream")
     pin: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
-    dla: str = spec_field(choice("uri"), default="uri")
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Write the reference as it crosses XCom."""
-        written = Spec.to_mapping(self)
-        return {"dla": self.dla, **written}
+    dla: str = spec_field(choice("uri"), default="uri", always=True)
 
 
 Reference = ArtifactRef | ModelRef | UriRef
@@ -161,11 +164,12 @@ def reference(raw: object, where: str) -> Reference:
         raise InvalidSpec(
             f"{where} is None where a reference is expected; the task before pushed none: use x.output['name'] with a name from its outputs"
         )
+    if isinstance(raw, (ArtifactRef, ModelRef, UriRef)):
+        return raw
     if isinstance(raw, str):
-        raise InvalidSpec(
-            f"{where} is the string {raw[:80]!r} where a reference is expected; wrap it: uri({raw[:80]!r}) or model('name@alias')"
-        )
+        shown = repr(storable(raw, where)[:80])
+        raise InvalidSpec(f"{where} is the string {shown} where a reference is expected; wrap it: uri({shown}) or model('name@alias')")
     kind = mapping(raw, where).get("dla")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise InvalidSpec(f"{where}: 'dla' must be one of {', '.join(_KINDS)}, got {kind!r}; pass x.output['name'], model(…) or uri(…)")
     return _KINDS[kind].from_mapping(raw, where)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs.spec import amount, mapping, refuse_unknown, text
+from airflow_dla.specs.values import amount, mapping, refuse_unknown, text
 
 #: Every resource and the unit its amounts are held in.
 RESOURCES: Final[Mapping[str, str]] = MappingProxyType(
@@ -71,7 +70,7 @@ class Range:
             return cls(plain, plain)
         match = _AMOUNT.fullmatch(raw.strip())
         if not match:
-            raise InvalidSpec(f"{where}: cannot read {raw!r} as an amount of {resource}; write 4, '4-8', {_example(resource)}")
+            raise InvalidSpec(f"{where}: cannot read {raw!r:.80} as an amount of {resource} >= 0; write 4, '4-8', {_example(resource)}")
         low, high, unit, per_gpu = match.groups()
         scale = _scale(resource, unit, where)
         minimum = amount(float(low) * scale, where)
@@ -130,14 +129,19 @@ class Request:
     called: ClassVar[str] = "request"
 
     def __post_init__(self) -> None:
+        gpu = self.amounts.get("gpu", Range(0.0, 0.0))
+        if gpu.wanted == 0:
+            self._refuse_gpu_parts()
+        if gpu.wanted > 1 and not (gpu.minimum.is_integer() and gpu.wanted.is_integer()):
+            raise InvalidSpec(f"request.gpu must be whole numbers of GPUs or a share of one, got {gpu.to_plain()}")
+
+    def _refuse_gpu_parts(self) -> None:
         per_gpu = [resource for resource, found in self.amounts.items() if found.per_gpu]
-        gpu = self.amounts.get("gpu")
-        if per_gpu and gpu is None:
+        if per_gpu:
             raise InvalidSpec(f"request: {', '.join(per_gpu)} given per GPU, but no gpu is asked for; add gpu or drop '/gpu'")
-        if self.gpu_type and (gpu is None or gpu.wanted == 0):
-            raise InvalidSpec(f"request: gpu_type {self.gpu_type!r} without a gpu; add gpu or drop gpu_type")
-        if gpu is not None and any(value > 1 and value != math.floor(value) for value in (gpu.minimum, gpu.wanted)):
-            raise InvalidSpec(f"request.gpu must be a whole number or a share of one GPU, got {gpu.to_plain()}")
+        for part, given in (("gpu_type", self.gpu_type), ("gpu_memory", self.amounts.get("gpu_memory"))):
+            if given is not None:
+                raise InvalidSpec(f"request: {part} without a gpu; add gpu or drop {part}")
 
     @classmethod
     def from_mapping(cls, raw: object, where: str = "request") -> Self:
@@ -148,6 +152,8 @@ class Request:
         InvalidSpec
             On unknown keys and on amounts that are negative or cannot be read.
         """
+        if isinstance(raw, cls):
+            return raw
         given = dict(mapping(raw, where))
         refuse_unknown(given, [*RESOURCES, "gpu_type"], where)
         gpu_type = given.pop("gpu_type", None)
@@ -160,3 +166,22 @@ class Request:
         """Write a plain mapping that `from_mapping` reads back as the same request."""
         written: dict[str, Any] = {key: found.to_plain() for key, found in self.amounts.items()}
         return written if self.gpu_type is None else {**written, "gpu_type": self.gpu_type}
+
+
+def amounts(raw: object, where: str) -> dict[str, float]:
+    """Parse plain amounts by resource, with units but without ranges, into the units of `RESOURCES`.
+
+    Examples
+    --------
+    >>> amounts({"cpu": 80, "memory": "512MiB"}, "node.capacity")
+    {'cpu': 80.0, 'memory': 0.5}
+    """
+    refuse_unknown(mapping(raw, where), RESOURCES, where)
+    return {resource: _fixed(resource, value, f"{where}.{resource}") for resource, value in mapping(raw, where).items()}
+
+
+def _fixed(resource: str, raw: object, where: str) -> float:
+    found = Range.parse(resource, raw, where)
+    if found.minimum != found.wanted or found.per_gpu:
+        raise InvalidSpec(f"{where} must be one amount, without a range or '/gpu', got {raw!r:.80}")
+    return found.wanted

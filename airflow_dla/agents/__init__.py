@@ -1,0 +1,39 @@
+"""Inside the job: what runs the user's program, and the job object that it sees.
+
+``runner``
+    calls a function ``module:function`` with one argument, the `Job`, or runs a
+    command that knows nothing of us; it says metrics and errors as lines on stdout.
+``keeper``
+    one small process per attempt in a local place: limits, inputs, waiting, stopping,
+    outputs, ``exit.json``.
+
+This folder is also mounted into images that have nothing but a Python 3.8, so its core
+imports the standard library only and nothing else of this package. It runs from
+anywhere: ``python FOLDER/agents run JOBDIR``. Only ``staging`` knows the artifact store.
+
+For the unit tests of a user's own functions there is `Job.fake`:
+
+>>> from airflow_dla.agents import Job
+>>> job = Job.fake(args={"epochs": 2}, seed=7)
+>>> job.log(step=1, loss=0.5)
+>>> job.args["epochs"], job.logged
+(2, [{'step': 1, 'loss': 0.5}])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .job import Checkpoint, Input, Job, Output
+
+__all__ = ["Checkpoint", "Input", "Job", "Output"]
+
+
+def __getattr__(name: str) -> Any:
+    # A keeper needs nothing of the job's side: what it does not import costs no memory for days.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import job  # noqa: PLC0415 - the reason is above
+
+    return getattr(job, name)

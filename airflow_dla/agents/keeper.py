@@ -1,0 +1,396 @@
+"""The keeper: one small process per attempt that outlives whoever started it.
+
+    python -m airflow_dla.agents.keeper JOBDIR [LOCK]
+
+It holds a lock on the job's folder as long as it lives (``LOCK`` is the descriptor it
+inherits it by), reads secrets as JSON from standard input, so that they are on no disk
+and no command line, and writes ``keeper.json`` before anything is started. Then: limits,
+inputs, the work as a child in a session of its own; it waits, watches, stops it on
+``stop.json``; publishes; writes ``exit.json``. Nobody else can learn how a detached
+process ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from . import limits, processes
+from .checkpoints import CheckpointSaver
+from .ending import Ending, conclude
+from .protocol import PROTOCOL, JobError, JobFile, JobFolder, read_json, write_json
+
+_POLL_S = 0.2
+_WATCH_S = 0.5
+
+#: What of the starter's environment a job may see.
+ALLOWED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX",
+    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Keep an attempt; return the exit status of the starting process."""
+    folder = JobFolder(Path(arguments[0]))
+    # The starter waits for this process only: nobody is left with a zombie.
+    if os.fork() > 0:
+        return 0
+    os.setsid()
+    lock = int(arguments[1]) if len(arguments) > 1 else _locked(folder)
+    if lock is not None:
+        os.set_inheritable(lock, False)
+        _keep(folder)
+    os._exit(0)
+
+
+def _locked(folder: JobFolder) -> int | None:
+    """Take the lock of a folder; None when another keeper has it."""
+    descriptor = os.open(str(folder.path), os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(5):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)  # somebody may only be looking
+        else:
+            return descriptor
+    return None
+
+
+def _keep(folder: JobFolder) -> None:
+    handed = json.load(sys.stdin)
+    _detach(folder)
+    if folder.exit.exists() or folder.keeper.exists():
+        return  # it ran before: an attempt starts once
+    wake = Wake()
+    job = JobFile.read(folder.job)
+    Keeper(job, folder, handed, wake).keep()
+
+
+def _detach(folder: JobFolder) -> None:
+    """Let go of everything of the starter: streams, folder, terminal."""
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    said = os.open(str(folder.path / "keeper.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for source, stream in ((nothing, 0), (said, 1), (said, 2)):
+        os.dup2(source, stream)
+    os.close(nothing)
+    os.close(said)
+
+
+class Wake:
+    """Sleeps until a time has passed, a child has ended or a signal has come."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self._read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        # Handlers of our own, since an ignored signal would stay ignored in the work.
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, *_: object) -> None:
+        self.terminated = True
+
+    def wait(self, seconds: float) -> None:
+        """Sleep at most so many seconds."""
+        if select.select([self._read], [], [], max(0.0, seconds))[0]:
+            os.read(self._read, 4096)
+
+
+class Keeper:
+    """Keeps one attempt from its start to its ``exit.json``.
+
+    Parameters
+    ----------
+    job : `JobFile`
+    folder : `JobFolder`
+    handed : mapping
+        ``{"env": secrets by variable, "store": the store's options}``.
+    wake : `Wake`
+    """
+
+    def __init__(self, job: JobFile, folder: JobFolder, handed: Mapping[str, Any], wake: Wake) -> None:
+        self._job = job
+        self._folder = folder
+        self._handed = handed
+        self._wake = wake
+        self._limits = limits.Limits()
+        self._end = Ending(started_at=0.0)
+        self._opened: Any = None
+
+    def keep(self) -> None:
+        """Do all of it."""
+        groups = limits.own_groups(_text("/proc/self/cgroup"), _text("/proc/self/mountinfo"))
+        name = limits.group_name(self._folder.path)
+        _clear_leftovers(name, self._folder, groups)
+        self._limits = limits.set_limits(name, self._job.amounts, self._job.cpu_ids, groups)
+        write_json(self._folder.cgroups, self._limits.to_mapping())
+        processes.adopt_orphans()
+        self._say_alive()
+        outcome = self._outcome()
+        limits.remove(self._limits.folders)
+        write_json(self._folder.exit, outcome)
+        self._tidy(outcome)
+
+    def _say_alive(self) -> None:
+        line = processes.stat(os.getpid())
+        assert line is not None
+        identity = {"pid": os.getpid(), "boot_id": processes.boot_id(), "start_ticks": line.start_ticks}
+        write_json(self._folder.keeper, {**identity, "limits": self._limits.text, "protocol": PROTOCOL})
+
+    def _outcome(self) -> Dict[str, Any]:
+        """Run the attempt; return what ``exit.json`` says."""
+        outputs: Dict[str, Any] = {}
+        try:
+            outputs = self._attempt()
+        except JobError as error:
+            self._end.failed(error.reason, str(error))
+        except Exception as error:  # noqa: BLE001 - exit.json must say it: nobody reads a keeper's traceback
+            self._end.failed("lost", f"the keeper failed: {type(error).__name__}: {error}")
+            _leave_traceback(error)
+        return conclude(self._job, self._folder, self._end, outputs)
+
+    def _attempt(self) -> Dict[str, Any]:
+        first = self._job.attempt.rpartition(".")[2] == "1"
+        if self._job.inputs or self._job.outputs or self._job.code or not first:
+            self._beside(lambda: self._staging().fetch(restore=not first))
+        if self._stopped():
+            return {}
+        saver = CheckpointSaver(self._folder, lambda folder: self._staging().save_checkpoint(folder))
+        self._work(saver)
+        outputs: Dict[str, Any] = {}
+        try:
+            if self._end.succeeded and self._job.outputs:
+                outputs = self._beside(self._staging().publish) or {}
+        finally:
+            if not self._end.succeeded or len(outputs) < len(self._job.outputs):
+                saver.finish(hard=self._end.hard or (self._end.code or 0) < 0)
+        return outputs
+
+    def _staging(self) -> Any:
+        """Open the store when it is first needed: its imports take longer than all the rest of a small job."""
+        if self._opened is None:
+            from .staging import Staging  # noqa: PLC0415
+
+            self._opened = Staging(self._job, self._folder, self._handed.get("store") or {})
+        return self._opened
+
+    def _beside(self, call: Callable[[], Any]) -> Any:
+        """Call what may take long in a thread, while we look whether a stop is wanted."""
+        found: List[Tuple[Any, Optional[BaseException]]] = []
+        thread = threading.Thread(target=lambda: found.append(_tried(call)), daemon=True)
+        thread.start()
+        while thread.is_alive() and not self._stopped():
+            thread.join(0.05)
+        if not found:
+            return None
+        value, error = found[0]
+        if error is not None:
+            raise error
+        return value
+
+    def _stopped(self) -> bool:
+        """Whether a stop is wanted; remembers why."""
+        if self._end.stop is None:
+            wanted = read_json(self._folder.stop)
+            if wanted is not None:
+                self._end.stop = str(wanted.get("reason", "stopped"))
+            elif self._wake.terminated:
+                self._end.stop = "stopped"
+        return self._end.stop is not None
+
+    # --- the work ---
+
+    def _work(self, saver: CheckpointSaver) -> None:
+        self._end.started_at = time.time()
+        child = self._start()
+        self._follow(child, saver)
+        self._clear()
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._end.cpu_s = usage.ru_utime + usage.ru_stime
+        self._end.see_memory(usage.ru_maxrss * 1024)
+        self._end.oom_kills = limits.oom_kills(self._limits.folders)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        here = str(Path(__file__).resolve().parent)
+        for path in (self._folder.code, self._folder.scratch):
+            path.mkdir(exist_ok=True)
+        with self._folder.log.open("ab+") as log:
+            return subprocess.Popen(  # noqa: S603 - our own runner
+                [sys.executable, here, "run", str(self._folder.path), str(os.getpid())],
+                cwd=str(self._folder.code),
+                env=environment(self._job, self._folder, os.environ, self._handed.get("env") or {}),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def _follow(self, child: subprocess.Popen[bytes], saver: CheckpointSaver) -> None:
+        """Wait for the work's end; end it when its time, its memory or somebody's patience is over."""
+        deadline = None if self._job.run_timeout_s is None else time.monotonic() + self._job.run_timeout_s
+        kill_at: Optional[float] = None
+        watched_at = 0.0
+        while self._reaped(child) is None:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline and self._end.stop is None:
+                self._end.stop, self._end.own_timeout = "timed_out", True
+            if kill_at is None and self._stopped():
+                processes.send_group(child.pid, signal.SIGTERM)
+                kill_at = now + self._job.grace_s
+            if kill_at is not None and now >= kill_at:
+                self._end.hard = True
+                processes.send_group(child.pid, signal.SIGKILL)
+            if now - watched_at >= self._watch_every_s():
+                watched_at = now
+                self._watch(child)
+            saver.look()
+            self._wake.wait(_next(now, deadline, kill_at))
+        self._end.code = child.returncode
+
+    def _reaped(self, child: subprocess.Popen[bytes]) -> Optional[int]:
+        """Reap the work if it has ended, and the orphans that we adopted."""
+        code = child.poll()
+        _reap_others(child)
+        return code
+
+    def _watch_every_s(self) -> float:
+        """Return how often to look: through all processes it costs milliseconds, well spent only where we guard the limit."""
+        return _WATCH_S if self._limits.folders or self._limits.memory_bytes is not None else 4 * _WATCH_S
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> None:
+        """See how much memory is held; end the work where only we guard its limit."""
+        limit = self._limits.memory_bytes
+        if limit is None and self._limits.folders:
+            self._end.see_memory(limits.memory_held(self._limits.folders))
+            return
+        below = processes.descendants(os.getpid())
+        held = sum(line.rss_bytes for line in below.values())
+        if limit is not None and held > limit:
+            # Forked workers share pages, which the plain sum counts for each of them.
+            held = processes.proportional_bytes(below)
+        self._end.see_memory(held)
+        if limit is not None and held > limit:
+            self._end.over_memory = held
+            self._end.hard = True
+            processes.send_group(child.pid, signal.SIGKILL)
+
+    def _clear(self) -> None:
+        """End what the work left behind, however it detached itself."""
+        processes.kill_all(lambda: set(processes.descendants(os.getpid())) | limits.members(self._limits.folders), _reap)
+        _reap()
+
+    def _tidy(self, outcome: Mapping[str, Any]) -> None:
+        """Remove what nobody needs any more: all but log, lines and the JSON files after a success."""
+        names = ["in", "tmp", *(("out", "code", "checkpoint", "checkpoints") if outcome["reason"] == "succeeded" else ())]
+        for name in names:
+            shutil.rmtree(self._folder.path / name, ignore_errors=True)
+
+
+def _tried(call: Callable[[], Any]) -> Tuple[Any, Optional[BaseException]]:
+    try:
+        return call(), None
+    except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+        return None, error
+
+
+def _leave_traceback(error: BaseException) -> None:
+    """Leave a traceback in ``keeper.log``."""
+    traceback.print_exception(type(error), error, error.__traceback__)
+
+
+def _next(now: float, deadline: Optional[float], kill_at: Optional[float]) -> float:
+    times = [now + _POLL_S, *(at for at in (deadline, kill_at) if at is not None and at > now)]
+    return min(times) - now
+
+
+def _reap() -> None:
+    """Take the exit status of every child that has ended."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def _reap_others(child: subprocess.Popen[bytes]) -> None:
+    """Reap adopted orphans, leaving the work itself to its `Popen`."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid == child.pid:
+            return
+        os.waitpid(found.si_pid, os.WNOHANG)
+
+
+def _clear_leftovers(own: str, folder: JobFolder, groups: Mapping[str, Path]) -> None:
+    """Remove the control groups of attempts whose keeper is dead."""
+    for attempt, folders in limits.leftovers(own, dict(groups)).items():
+        if not _is_kept(folder.path.parent / attempt):
+            processes.kill_all(functools.partial(limits.members, folders), _reap, patience_s=1.0)
+            limits.remove(folders)
+
+
+def _is_kept(folder: Path) -> bool:
+    try:
+        descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def environment(job: JobFile, folder: JobFolder, around: Mapping[str, str], secrets: Mapping[str, str]) -> Dict[str, str]:
+    """Build the work's environment: an allow-list of ours, the grant's, the agent's, the secrets.
+
+    Parameters
+    ----------
+    around : mapping
+        The environment to take the allowed variables from.
+    """
+    threads = str(job.threads)
+    base = {name: value for name, value in around.items() if name in ALLOWED or name.startswith("LC_")}
+    base["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
+    return {
+        **base,
+        "TMPDIR": str(folder.scratch),
+        "DLA_JOB_DIR": str(folder.path),
+        "DLA_ATTEMPT": job.attempt,
+        "PYTHONHASHSEED": str(job.seed % 2**32),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        **job.env,
+        **secrets,
+        "CUDA_VISIBLE_DEVICES": ",".join(job.gpu_ids),
+    }
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

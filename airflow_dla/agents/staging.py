@@ -1,0 +1,182 @@
+"""The keeper's way to the artifact store: inputs, code and checkpoints in, outputs and checkpoints out.
+
+The only module of this package that imports others of ``airflow_dla``; it runs beside
+the user's program, never inside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, TypeVar
+
+from .protocol import JobError, JobFile, JobFolder
+
+try:
+    from airflow_dla.artifacts import Store, check_pin
+    from airflow_dla.errors import DlaError, StoreUnavailable
+    from airflow_dla.specs import ArtifactRef, UriRef
+except ModuleNotFoundError as missing:
+    if missing.name != "airflow_dla":
+        raise
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    from airflow_dla.artifacts import Store, check_pin
+    from airflow_dla.errors import DlaError, StoreUnavailable
+    from airflow_dla.specs import ArtifactRef, UriRef
+
+_T = TypeVar("_T")
+#: Seconds to wait for a store that is out of reach: a result of hours is worth minutes.
+FETCH_PATIENCE_S = 15.0
+PUBLISH_PATIENCE_S = 120.0
+
+_KINDS = ("model", "report", "dataset", "code")
+_DATASETS = ("train", "test", "validation", "data", "predictions")
+
+
+class Staging:
+    """Fetches and publishes for one attempt.
+
+    Parameters
+    ----------
+    job : `JobFile`
+    folder : `JobFolder`
+    options : mapping
+        What the store needs besides its URL, secrets among it.
+    patience : float
+        Factor of the times that a store out of reach is waited for.
+    """
+
+    def __init__(self, job: JobFile, folder: JobFolder, options: Mapping[str, Any], *, patience: float = 1.0) -> None:
+        self._job = job
+        self._folder = folder
+        self._patience = patience
+        self._store = self._told("store", lambda: Store(job.store, options=dict(options) or None))
+
+    def fetch(self, *, restore: bool) -> None:
+        """Put inputs, code and the newest checkpoint into the job's folder, every byte verified.
+
+        Parameters
+        ----------
+        restore : bool
+            Whether there may be a checkpoint: the first attempt of a job has none.
+
+        Raises
+        ------
+        JobError
+            Naming the input that is missing, damaged or changed; or if the store could not
+            take the outputs later.
+        """
+        if self._job.outputs:
+            self._told("outputs", self._store.check)
+        for name, ref in self._job.inputs.items():
+            self._told(f"input {name!r}", functools.partial(self._fetch_input, name, ref))
+        if self._job.code is not None:
+            digest = self._job.code["digest"]
+            self._told("code", lambda: self._fetch_code(digest))
+        if restore:
+            self._told("checkpoint", self._restore)
+
+    def publish(self) -> dict[str, Any]:
+        """Publish every output; return the references by name."""
+        found: Dict[str, Any] = {}
+        for name in self._job.outputs:
+            found[name] = self._told(f"output {name!r}", functools.partial(self._publish, name), PUBLISH_PATIENCE_S).to_mapping()
+        return found
+
+    def _publish(self, name: str) -> ArtifactRef:
+        return self._store.publish(_as_folder(self._folder.output(name)), kind=kind_of(name))
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Keep a folder as the job's newest checkpoint."""
+        self._told("checkpoint", lambda: self._store.save_checkpoint(self._job.checkpoint, folder))
+
+    def _fetch_input(self, name: str, ref: Mapping[str, Any]) -> None:
+        target = self._folder.input(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if ref.get("dla") == "uri":
+            self._fetch_uri(UriRef.from_mapping(ref), target)
+        elif ref.get("digest"):
+            self._store.fetch(ref["digest"], target)
+        elif ref.get("missing") != "skip":
+            raise JobError(f"input {name!r} names {ref.get('model')!r}, which was not resolved to an artifact before the launch")
+
+    def _fetch_uri(self, ref: UriRef, target: Path) -> None:
+        if ref.pin:
+            check_pin(ref)
+        if ref.mode == "copy":
+            _download(ref.uri, target)
+
+    def _fetch_code(self, digest: str) -> None:
+        fetched = self._folder.path / ".fetched-code"
+        self._store.fetch(digest, fetched)
+        _copy_plain(fetched, self._folder.code)
+
+    def _restore(self) -> None:
+        """Put the newest checkpoint that is whole in place."""
+        fetched = self._folder.path / ".fetched-checkpoint"
+        if self._store.fetch_checkpoint(self._job.checkpoint, fetched) is not None:
+            _copy_plain(fetched, self._folder.checkpoint)
+
+    def _told(self, what: str, call: Callable[[], _T], patience_s: float = FETCH_PATIENCE_S) -> _T:
+        """Call the store, again while it is out of reach; errors name what was wanted."""
+        deadline = time.monotonic() + patience_s * self._patience
+        delay_s = 0.25
+        while True:
+            try:
+                return call()
+            except StoreUnavailable as error:
+                if time.monotonic() + delay_s > deadline:
+                    raise JobError(f"{what}: {error}", "lost") from error
+            except DlaError as error:
+                raise JobError(f"{what}: {error}") from error
+            time.sleep(delay_s)
+            delay_s = min(2 * delay_s, 10.0)
+
+
+def kind_of(output: str) -> str:
+    """Return an output's kind from its name.
+
+    Examples
+    --------
+    >>> kind_of("model"), kind_of("train"), kind_of("figures")
+    ('model', 'dataset', 'artifact')
+    """
+    if output in _KINDS:
+        return output
+    return "dataset" if output in _DATASETS else "artifact"
+
+
+def _as_folder(path: Path) -> Path:
+    """Return a folder that holds what was written; a script may have put one file in its place."""
+    if not path.is_file():
+        return path
+    aside = path.with_name(f".{path.name}.file")
+    path.rename(aside)
+    path.mkdir()
+    aside.rename(path / path.name)
+    return path
+
+
+def _download(uri: str, target: Path) -> None:
+    import fsspec  # noqa: PLC0415 - costs 50 ms that few jobs need
+
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    target.mkdir(parents=True)
+    if filesystem.isdir(path):
+        filesystem.get(path.rstrip("/") + "/", f"{target}/", recursive=True)
+    else:
+        filesystem.get_file(path, str(target / path.rstrip("/").rpartition("/")[2]))
+
+
+def _copy_plain(fetched: Path, target: Path) -> None:
+    """Turn what was fetched into files that the job may write; through a link it would write into the store."""
+    shutil.copytree(fetched, target, dirs_exist_ok=True)
+    shutil.rmtree(fetched, ignore_errors=True)
+    for top, _, names in os.walk(target):
+        for path in [Path(top), *(Path(top, name) for name in names)]:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)

@@ -1,0 +1,219 @@
+"""Which node each demand goes to: in order of admission, to the fullest node that still fits.
+
+Nodes are filled one after another, which is what placing demand after demand on the
+first node that fits comes to, but in whole columns: a node takes the longest run of
+demands that fits, those that no longer fit are dropped, and so on until none is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from airflow_dla.allocation.devices import Devices
+from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
+
+_WINDOW = 128
+_TRIES = 3
+_LARGE = 100_000
+
+
+class Packing:
+    """Nodes while they fill up.
+
+    Parameters
+    ----------
+    asked : `Asked`
+    offered : `Offered`
+    size : float array, shape (n, R)
+        How much room each demand is given: its minimum, or what it wants.
+    nodes : int array, shape (G,)
+        Which is filled first.
+
+    Attributes
+    ----------
+    where : int array, shape (n,)
+        Node of each demand, -1 while it has none.
+    free : float array, shape (G, R)
+    quota : float array, shape (T, R)
+        What teams may still be granted; minima count.
+    devices : dict of int to `Devices`
+    """
+
+    def __init__(self, asked: Asked, offered: Offered, size: Floats, nodes: Ints) -> None:
+        self.asked, self.offered, self.size, self.nodes = asked, offered, size, nodes
+        self.where = np.full(len(asked), -1, dtype=np.intp)
+        self.free = offered.free.copy()
+        self.quota = offered.quota.copy()
+        self.devices = {node: Devices(free) for node, free in offered.devices.items()}
+
+    def fill(self, order: Ints) -> None:
+        """Place demands, in order, within the quotas of their teams."""
+        left = order
+        while len(left):
+            passing = self._within_quota(left)
+            self._fill_nodes(passing)
+            placed = passing[self.where[passing] >= 0]
+            np.subtract.at(self.quota, self.asked.team[placed], self.asked.minimum[placed])
+            # What found no node gives its quota back: those that the quota kept out may try.
+            left = left[~np.isin(left, passing)] if len(placed) < len(passing) else left[:0]
+
+    def fill_up(self, order: Ints) -> None:
+        """Place by their minima those that have no node yet."""
+        left = order[self.where[order] < 0]
+        self.size = self.size.copy()
+        self.size[left] = self.asked.minimum[left]
+        self.fill(left)
+
+    def _within_quota(self, order: Ints) -> Ints:
+        capped = np.asarray(np.isfinite(self.quota).any(axis=1))
+        if not capped.any():
+            return order
+        passing = [order[~capped[self.asked.team[order]]]]
+        for team in np.flatnonzero(capped):
+            own = order[self.asked.team[order] == team]
+            slack = np.where(np.isfinite(self.offered.quota[team]), self.offered.quota[team] * 1e-9, 0.0)
+            passing.extend(own[run] for run in longest_runs(self.asked.minimum[own].T, self.quota[team].copy(), slack))
+        return order[np.isin(order, np.concatenate(passing))]
+
+    def _fill_nodes(self, order: Ints) -> None:
+        left, columns = order, np.ascontiguousarray(self.size[order].T)
+        smallest = columns.min(axis=1, initial=np.inf)
+        roomy = np.logical_and.reduce(smallest <= self.free + self.offered.slack, axis=1)
+        everybody = np.logical_and.reduce(self.offered.allowed, axis=0)
+        for node in self.nodes[roomy[self.nodes]].tolist():
+            if not len(left):
+                return
+            if everybody[node]:
+                self._fill_node(node, left, columns)
+            else:
+                mine = np.flatnonzero(self.offered.allowed[self.asked.kind[left], node])
+                self._fill_node(node, left[mine], columns[:, mine])
+            keep = np.flatnonzero(self.where[left] < 0)
+            if len(keep) < len(left):
+                left, columns = left[keep], columns[:, keep]
+
+    def _fill_node(self, node: int, candidates: Ints, columns: Floats) -> None:
+        gpu = self.asked.gpu
+        if gpu is not None and node in self.devices and columns[gpu].any():
+            self._fill_devices(node, candidates, gpu)
+            return
+        for run in longest_runs(columns, self.free[node], self.offered.slack[node]):
+            self.where[candidates[run]] = node
+
+    def _fill_devices(self, node: int, candidates: Ints, gpu: int) -> None:
+        """Place one by one: a share of a GPU fits on a device, or not, whatever the sums say."""
+        devices = self.devices[node]
+        for start in range(0, len(candidates), _WINDOW):
+            window = candidates[start : start + _WINDOW]
+            window = window[(self.size[window] <= self.free[node] + self.offered.slack[node]).all(axis=1)]
+            for row in window.tolist():
+                size = self.size[row]
+                fits = bool((size <= self.free[node] + self.offered.slack[node]).all())
+                if fits and (size[gpu] == 0 or devices.take(row, float(size[gpu]))):
+                    self.free[node] -= size
+                    self.where[row] = node
+
+
+def place(asked: Asked, offered: Offered, order: Ints, turn: Ints) -> Packing:
+    """Find a node for every demand that fits.
+
+    Who gets a node at all is decided by the minima. Where there is a choice of nodes,
+    as many demands as possible, in the order of shedding, are given a node on which
+    all they want fits, as long as that takes no node from anybody.
+
+    Parameters
+    ----------
+    order, turn : int array, shape (n,)
+        Demands in the order of admission and of shedding.
+    """
+    nodes = fullest_first(asked, offered)
+
+    def packed(size: Floats) -> Packing:
+        packing = Packing(asked, offered, size, nodes)
+        packing.fill(order)
+        return packing
+
+    best = packed(asked.minimum)
+    ranged = np.logical_or.reduce(asked.wanted > asked.minimum, axis=1)
+    elastic = turn[ranged[turn] & (best.where[turn] >= 0)]
+    if not len(elastic) or len(nodes) == 1:
+        return best
+    low, high, middle = 0, len(elastic) + 1, _affordable(asked, offered, best.where >= 0, elastic)
+    for _ in range(_TRIES if len(order) * len(nodes) < _LARGE else 2):
+        if high - low < 2:  # noqa: PLR2004 the bounds have met
+            break
+        size = asked.minimum.copy()
+        size[elastic[:middle]] = asked.wanted[elastic[:middle]]
+        tried = packed(size)
+        if (tried.where[best.where >= 0] >= 0).all():
+            best, low = tried, middle
+        else:
+            high = middle
+        # What fits in sum nearly always fits: look close below the guess first.
+        middle = max(low + 1, high - max(1, (high - low) // 8))
+    best.fill_up(order)
+    return best
+
+
+def _affordable(asked: Asked, offered: Offered, placed: Bools, elastic: Ints) -> int:
+    """Return how many of `elastic` could have all they want if all nodes were one; at least 1."""
+    left = offered.free.sum(axis=0) - asked.minimum[placed].sum(axis=0)
+    span = (asked.wanted[elastic] - asked.minimum[elastic]) * placed[elastic, None]
+    fits = np.logical_and.reduce(np.cumsum(span, axis=0) <= left + offered.slack.sum(axis=0), axis=1)
+    return max(1, int(np.count_nonzero(fits)))
+
+
+def fullest_first(asked: Asked, offered: Offered) -> Ints:
+    """Order nodes: those without GPUs first, then the fullest, then by name.
+
+    A job that needs no GPU shall not take the CPUs that a GPU needs beside it.
+    """
+    named = offered.capacity > 0
+    share = np.divide(offered.free, offered.capacity, out=np.zeros_like(offered.free), where=named)
+    emptiness = share.sum(axis=1) / np.maximum(named.sum(axis=1), 1)
+    gpus = offered.capacity[:, asked.gpu] > 0 if asked.gpu is not None else np.zeros(len(offered.names), dtype=bool)
+    ranks = np.argsort(np.argsort(np.array(offered.names, dtype=str), kind="stable"), kind="stable")
+    return np.lexsort((ranks, emptiness, gpus))
+
+
+def longest_runs(size: Floats, free: Floats, slack: Floats) -> Iterator[Ints]:
+    """Serve demands in order, each if it still fits; yield those served, run by run.
+
+    Parameters
+    ----------
+    size : float array, shape (R, n)
+    free : float array, shape (R,)
+        Room; what is served is subtracted in place.
+    slack : float array, shape (R,)
+        Excess that is taken for rounding.
+
+    Examples
+    --------
+    >>> size = np.array([[50.0, 30.0, 10.0]])
+    >>> [run.tolist() for run in longest_runs(size, np.array([60.0]), np.zeros(1))]
+    [[0], [2]]
+    """
+    left, window = np.arange(size.shape[1]), _WINDOW
+    while len(left):
+        total = np.cumsum(size[:, :window], axis=1)
+        fits = _within(total, free + slack)
+        count = int(np.count_nonzero(fits))
+        if count:
+            free -= total[:, count - 1]
+            yield left[:count]
+        if count == len(fits):
+            left, size, window = left[count:], size[:, count:], 2 * window
+            continue
+        size, left, window = size[:, count + 1 :], left[count + 1 :], _WINDOW
+        keep = np.flatnonzero(_within(size, free + slack))
+        left, size = left[keep], size[:, keep]
+
+
+def _within(size: Floats, limit: Floats) -> Bools:
+    """Return which columns of `size` exceed no limit; row by row, since reducing over short columns is slow."""
+    fits = np.ones(size.shape[1], dtype=bool)
+    for row, most in zip(size, limit.tolist(), strict=True):
+        fits &= row <= most
+    return fits

@@ -1,0 +1,157 @@
+"""The decision as a whole: objects in, objects out; the arithmetic lies in `solve`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from airflow_dla.allocation.devices import charged_cpus, hand_out_cpus
+from airflow_dla.allocation.problem import Plan, Policy
+from airflow_dla.allocation.reasons import Nearest, Reasons, grant_reason, is_never, nearest
+from airflow_dla.allocation.solve import Solution, solve
+from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Ints, read_cluster, read_demands
+from airflow_dla.specs import Demand, Grant, Node, Reason
+
+
+def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Demand], policy: Policy, now: float) -> Plan:  # noqa: ARG001 age is relative so far
+    r"""Decide who gets how much of which node, and say why the others wait.
+
+    Minima are admitted in the order of the strategy, each demand on the fullest node that
+    fits; one that does not fit waits, a later one that fits may start. What nodes have
+    above the minima is then shared out by the policy's shedding, up to what is wanted.
+    Live grants are constants: never shrunk, grown or preempted.
+
+    Parameters
+    ----------
+    cluster : sequence of `Node`
+        A resource that a node does not name is not offered there.
+    live : sequence of `Grant`
+        What is granted already, charged to its node.
+    pending : sequence of `Demand`
+        In any order; ids are unique.
+    policy : `Policy`
+    now : float
+        Seconds since the epoch.
+
+    Returns
+    -------
+    `Plan`
+        Every demand is in `grants` or in `waiting`; one that got less than it wanted is
+        also in `shrunk`.
+
+    Raises
+    ------
+    SolverFailed
+        If a linear programme is needed and does not end at an optimum.
+
+    Notes
+    -----
+    The answer does not depend on the order of `pending`, nor on units: k times as much of
+    everything gives k times the amounts.
+
+    Examples
+    --------
+    >>> from airflow_dla.specs import Request
+    >>> room = [Node(name="n1", capacity={"cpu": 60})]
+    >>> asked = [Demand(id=name, request=Request.from_mapping({"cpu": cpu})) for name, cpu in [("a", 50), ("b", 30)]]
+    >>> answer = plan(room, [], asked, Policy(), 0.0)
+    >>> answer.grants["a"].text()
+    '50 cpu on n1'
+    >>> answer.waiting["b"].text
+    'waits as number 1: needs 30 cpu, n1 has 10 free'
+    """
+    if not pending:
+        return Plan(prices=_no_prices(cluster))
+    asked = read_demands(pending, policy)
+    offered = read_cluster(cluster, live, asked, policy)
+    solution = solve(asked, offered, policy)
+    queue = solution.order[solution.where[solution.order] < 0]
+    found = nearest(asked, offered, solution.free, queue)
+    never = is_never(asked, offered, nearest(asked, offered, offered.capacity, queue), queue)
+    prices = _prices(cluster, asked, solution, queue[~never], found.column[~never])
+    reasons = Reasons(asked, offered, solution, policy, prices)
+    shrunk = _shrunk(pending, asked, solution, reasons)
+    return Plan(
+        grants=_grants(cluster, live, pending, asked=asked, solution=solution, shrunk=shrunk),
+        waiting=_waiting(pending, queue, found, never, reasons),
+        shrunk=shrunk,
+        prices=prices,
+    )
+
+
+def _no_prices(cluster: Sequence[Node]) -> dict[str, float]:
+    return {resource: 0.0 for node in cluster for resource in node.capacity}
+
+
+def _prices(cluster: Sequence[Node], asked: Asked, solution: Solution, queue: Ints, column: Ints) -> dict[str, float]:
+    """Take the dearest node's price, or the weight of who waits first: what it would give for a unit."""
+    highest = solution.price.max(axis=0, initial=0.0)
+    first = np.zeros(len(highest))
+    first[column[::-1]] = asked.weight[queue[::-1]]
+    found = dict(zip(asked.resources, np.maximum(highest, first).tolist(), strict=True))
+    return {resource: found.get(resource, 0.0) for resource in _no_prices(cluster)}
+
+
+def _waiting(pending: Sequence[Demand], queue: Ints, found: Nearest, never: Bools, reasons: Reasons) -> dict[str, Reason]:
+    ids = [pending[row].id for row in queue.tolist()]
+    return dict(zip(ids, reasons.waiting(queue, found, never), strict=True))
+
+
+def _shrunk(pending: Sequence[Demand], asked: Asked, solution: Solution, reasons: Reasons) -> dict[str, Reason]:
+    less = (solution.amounts < asked.wanted * (1 - RELATIVE)).any(axis=1) & (solution.where >= 0)
+    rows = solution.order[less[solution.order]]
+    return dict(zip([pending[row].id for row in rows.tolist()], reasons.shrunk(rows), strict=True))
+
+
+def _grants(
+    cluster: Sequence[Node],
+    live: Sequence[Grant],
+    pending: Sequence[Demand],
+    *,
+    asked: Asked,
+    solution: Solution,
+    shrunk: Mapping[str, Reason],
+) -> dict[str, Grant]:
+    rows = solution.order[solution.where[solution.order] >= 0]
+    nodes, amounts = solution.where[rows].tolist(), solution.amounts[rows].tolist()
+    columns = {resource: column for column, resource in enumerate(asked.resources)}
+    cpu_ids, gpu_ids = _cpu_ids(cluster, live, rows, asked, solution), _gpu_ids(cluster, solution)
+    grants: dict[str, Grant] = {}
+    for row, place, values in zip(rows.tolist(), nodes, amounts, strict=True):
+        demand, node = pending[row], cluster[place].name
+        own = {resource: values[columns[resource]] for resource in demand.request.amounts}
+        grants[demand.id] = Grant(
+            id=demand.id,
+            node=node,
+            amounts=own,
+            cpu_ids=cpu_ids.get(row, ()),
+            gpu_ids=gpu_ids.get(row, ()),
+            reason=grant_reason(demand.request, node, own, shrunk.get(demand.id)),
+        )
+    return grants
+
+
+def _cpu_ids(cluster: Sequence[Node], live: Sequence[Grant], rows: Ints, asked: Asked, solution: Solution) -> dict[int, tuple[int, ...]]:
+    if "cpu" not in asked.resources:
+        return {}
+    held: dict[str, list[tuple[tuple[int, ...], float]]] = defaultdict(list)
+    for grant in live:
+        held[grant.node].append((grant.cpu_ids, grant.amounts.get("cpu", 0.0)))
+    column = asked.resources.index("cpu")
+    given: dict[int, tuple[int, ...]] = {}
+    for place, node in enumerate(cluster):
+        own = rows[solution.where[rows] == place] if node.cpu_ids else rows[:0]
+        charged = charged_cpus(node.cpu_ids, held[node.name])
+        chosen = hand_out_cpus(node.cpu_ids, charged, solution.amounts[own, column].tolist())
+        given.update(zip(own.tolist(), chosen, strict=True))
+    return given
+
+
+def _gpu_ids(cluster: Sequence[Node], solution: Solution) -> dict[int, tuple[str, ...]]:
+    given: dict[int, tuple[str, ...]] = {}
+    for place, devices in solution.devices.items():
+        ids = cluster[place].gpu_ids
+        given.update({row: tuple(ids[seat] for seat in seats) for row, seats in devices.hand_out().items()})
+    return given

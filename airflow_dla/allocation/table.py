@@ -1,0 +1,257 @@
+"""An allocation problem as arrays: what is asked for, and what there is.
+
+Objects are read once, here; every decision below works on whole columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_dla.allocation.problem import Policy
+from airflow_dla.specs import RESOURCES, Demand, Grant, Node
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
+
+#: What counts as equal, relative to a node's capacity: 0.1 + 0.2 fits into 0.3.
+RELATIVE = 1e-9
+
+_LIGHTEST = 1e-9
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for: n demands, R resources.
+
+    Parameters
+    ----------
+    resources : tuple of str
+        Names of the R columns: what any demand names, in the order of `RESOURCES`.
+    minimum, wanted : float array, shape (n, R)
+        In the resource's unit; per-GPU values are multiplied out for the fewest and the most GPUs.
+    rate_low, rate_high : float array, shape (n, R)
+        Units per GPU where the amount changes with the number of GPUs granted, else 0.
+    coupled : bool array, shape (n,)
+        Whether any rate is set.
+    whole : bool array, shape (n,)
+        Whether only whole GPUs will do: both ends of the range are whole.
+    least : float array, shape (n,)
+        GPUs that per-GPU values count at least; see `gpu_multiple`.
+    weight : float array, shape (n,)
+        Share of a shortage, > 0.
+    priority, created, rank : array, shape (n,)
+        Larger priority first, then the oldest; `rank` is the place of the id in the alphabet.
+    kind : int array, shape (n,)
+        Row of `Offered.allowed`.
+    kinds : tuple
+        Place, node and GPU type of each kind.
+    team : int array, shape (n,)
+        Index into `teams`.
+    teams : tuple of str
+    """
+
+    resources: tuple[str, ...]
+    minimum: Floats
+    wanted: Floats
+    rate_low: Floats
+    rate_high: Floats
+    coupled: Bools
+    whole: Bools
+    least: Floats
+    weight: Floats
+    priority: Ints
+    created: Floats
+    rank: Ints
+    kind: Ints
+    kinds: tuple[tuple[str, str | None, str | None], ...]
+    team: Ints
+    teams: tuple[str, ...]
+
+    @property
+    def gpu(self) -> int | None:
+        """Column of the GPUs, None when nobody asks for one."""
+        return self.resources.index("gpu") if "gpu" in self.resources else None
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What there is: G nodes, R resources.
+
+    Parameters
+    ----------
+    names : tuple of str
+    capacity : float array, shape (G, R)
+        0 where a node does not name a resource: what is not offered cannot be granted.
+    free : float array, shape (G, R)
+        Capacity less reserves and live grants, >= 0 but for rounding.
+    slack : float array, shape (G, R)
+        Excess that is taken for rounding.
+    allowed : bool array, shape (K, G)
+        Whether a demand of each of K kinds may use the node.
+    devices : dict of int to list of float
+        Free share of each GPU, by node; only nodes that hand out GPU ids.
+    quota : float array, shape (T, R)
+        What each of T teams may still be granted; infinite without a quota.
+    """
+
+    names: tuple[str, ...]
+    capacity: Floats
+    free: Floats
+    slack: Floats
+    allowed: Bools
+    devices: Mapping[int, list[float]] = field(default_factory=dict)
+    quota: Floats = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
+    """Return what per-GPU values are multiplied by.
+
+    The GPUs granted; but a job that may run without any (``gpu: 0-4``) and got none is
+    still granted what one GPU would have had: with 0 CPUs it could not run at all.
+    """
+    return np.maximum(gpus, least)
+
+
+def read_demands(pending: Sequence[Demand], policy: Policy) -> Asked:
+    """Turn demands into arrays."""
+    rows, columns, minimum, wanted, per_gpu = _flatten(pending)
+    used = np.unique(columns)
+    shape = (len(pending), len(used))
+    low, high, flagged = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool)
+    at = (rows, np.searchsorted(used, columns))
+    low[at], high[at], flagged[at] = minimum, wanted, per_gpu
+    names = tuple(list(RESOURCES)[column] for column in used)
+    return _asked(pending, policy, names, low=low, high=high, flagged=flagged)
+
+
+def _flatten(pending: Sequence[Demand]) -> tuple[Ints, Ints, Floats, Floats, Bools]:
+    column_of = {resource: column for column, resource in enumerate(RESOURCES)}
+    asked = [demand.request.amounts for demand in pending]
+    rows = np.repeat(np.arange(len(asked)), [len(amounts) for amounts in asked])
+    columns = [column_of[resource] for amounts in asked for resource in amounts]
+    ranges = [found for amounts in asked for found in amounts.values()]
+    minimum = np.array([found.minimum for found in ranges], dtype=float)
+    wanted = np.array([found.wanted for found in ranges], dtype=float)
+    per_gpu = np.array([found.per_gpu for found in ranges], dtype=bool)
+    return rows, np.array(columns, dtype=np.intp), minimum, wanted, per_gpu
+
+
+def _asked(pending: Sequence[Demand], policy: Policy, names: tuple[str, ...], *, low: Floats, high: Floats, flagged: Bools) -> Asked:
+    fewest, most = np.zeros(len(pending)), np.zeros(len(pending))
+    if "gpu" in names:
+        fewest, most = low[:, names.index("gpu")], high[:, names.index("gpu")]
+    least = np.where(most > 0, np.minimum(most, 1.0), 1.0)
+    below, above = gpu_multiple(fewest, least), gpu_multiple(most, least)
+    rated = flagged & (above > below)[:, None]
+    kinds, kind = _index([(demand.place, demand.node, demand.request.gpu_type) for demand in pending])
+    teams, team = _index([demand.team for demand in pending])
+    return Asked(
+        resources=names,
+        minimum=np.where(flagged, low * below[:, None], low),
+        wanted=np.where(flagged, high * above[:, None], high),
+        rate_low=np.where(rated, low, 0.0),
+        rate_high=np.where(rated, high, 0.0),
+        coupled=np.asarray(rated.any(axis=1)),
+        whole=(fewest == np.floor(fewest)) & (most == np.floor(most)),
+        least=least,
+        weight=_weights(pending, policy),
+        priority=np.array([demand.priority for demand in pending], dtype=np.intp),
+        created=np.array([demand.created_at for demand in pending], dtype=float),
+        rank=_ranks([demand.id for demand in pending]),
+        kind=kind,
+        kinds=kinds,
+        team=team,
+        teams=teams,
+    )
+
+
+def _index(keys: list[_Key]) -> tuple[tuple[_Key, ...], Ints]:
+    places: dict[_Key, int] = {}
+    found = [places.setdefault(key, len(places)) for key in keys]
+    return tuple(places), np.array(found, dtype=np.intp)
+
+
+def _weights(pending: Sequence[Demand], policy: Policy) -> Floats:
+    weight: Floats = np.array([demand.weight for demand in pending], dtype=float)
+    if policy.weights:
+        named = policy.weights
+        weight *= np.array([named.get(demand.id, named.get(demand.team, 1.0)) for demand in pending])
+    weight[weight < _LIGHTEST] = _LIGHTEST
+    return weight
+
+
+def _ranks(ids: list[str]) -> Ints:
+    ranks = np.empty(len(ids), dtype=np.intp)
+    ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+    return ranks
+
+
+def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, policy: Policy) -> Offered:
+    """Turn nodes, less what is granted and held back, into arrays."""
+    names = tuple(node.name for node in cluster)
+    shape = (len(cluster), len(asked.resources))
+    capacity = np.array([[node.capacity.get(name, 0.0) for name in asked.resources] for node in cluster]).reshape(shape)
+    reserved = np.array([policy.reserves.get(name, 0.0) for name in asked.resources])
+    charged = np.zeros(shape)
+    row_of = {name: row for row, name in enumerate(names)}
+    for grant in live:
+        if grant.node in row_of:
+            charged[row_of[grant.node]] += [grant.amounts.get(name, 0.0) for name in asked.resources]
+    slack = capacity * RELATIVE
+    return Offered(
+        names=names,
+        capacity=capacity,
+        free=np.maximum(capacity - reserved - charged, -slack),
+        slack=slack,
+        allowed=_allowed(cluster, asked),
+        devices=_devices(cluster, live),
+        quota=_quota(asked, policy),
+    )
+
+
+def _allowed(cluster: Sequence[Node], asked: Asked) -> Bools:
+    allowed = np.zeros((len(asked.kinds), len(cluster)), dtype=bool)
+    for row, (place, only, gpu_type) in enumerate(asked.kinds):
+        for column, node in enumerate(cluster):
+            here = place in {"any", node.place} and only in {None, node.name}
+            allowed[row, column] = here and gpu_type in {None, node.labels.get("gpu_type")}
+    return allowed
+
+
+def _devices(cluster: Sequence[Node], live: Sequence[Grant]) -> dict[int, list[float]]:
+    free: dict[int, list[float]] = {}
+    for row, node in enumerate(cluster):
+        if node.gpu_ids:
+            used = charged_gpus(node, live)
+            free[row] = [max(0.0, 1.0 - used[gpu]) for gpu in node.gpu_ids]
+    return free
+
+
+def charged_gpus(node: Node, live: Sequence[Grant]) -> dict[str, float]:
+    """Return how much of each of a node's GPUs live grants hold, 1 for a whole one."""
+    used = dict.fromkeys(node.gpu_ids, 0.0)
+    for grant in live:
+        share = min(1.0, grant.amounts.get("gpu", 1.0))
+        for gpu in grant.gpu_ids if grant.node == node.name else ():
+            used[gpu] = used.get(gpu, 0.0) + share
+    return used
+
+
+def _quota(asked: Asked, policy: Policy) -> Floats:
+    quota = np.full((len(asked.teams), len(asked.resources)), np.inf)
+    for row, team in enumerate(asked.teams):
+        for resource, most in policy.quotas.get(team, {}).items():
+            if resource in asked.resources:
+                used = policy.used.get(team, {}).get(resource, 0.0)
+                quota[row, asked.resources.index(resource)] = max(0.0, most - used)
+    return quota

@@ -1,0 +1,170 @@
+"""``airflow dla jobs``: what runs, what it says, and how to stop it."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any, Final
+
+from airflow_dla.cli.answer import Answer, listing, metrics, table, when
+from airflow_dla.cli.reach import Reach
+from airflow_dla.cli.running import command, speaking
+from airflow_dla.control import Workspace
+from airflow_dla.control.lines import read
+from airflow_dla.errors import InvalidSpec, NotFound
+from airflow_dla.ledger import Attempt, Ledger
+from airflow_dla.specs import ExitReason
+
+#: Seconds between two looks at a job that is waited for.
+_LOOK_S: Final = 0.5
+#: Seconds that a job gets to end beyond its own grace.
+_MARGIN_S: Final = 15.0
+_HEADER: Final = ("JOB", "DAG", "TASK", "RUN", "ATTEMPT", "STATE", "GRANTED", "SINCE")
+
+
+@command
+def list_jobs(args: Namespace) -> Answer:
+    """List the last attempt of each job."""
+    found = Reach(args.conn_id).ledger.jobs(state=args.state, dag=args.dag, limit=args.limit)
+    return Answer({"jobs": [_document(attempt) for attempt in found]}, table(_HEADER, map(_row, found), empty="no job"))
+
+
+@command
+def show(args: Namespace) -> Answer:
+    """Show one attempt."""
+    attempt = _find(Reach(args.conn_id).ledger, args.job)
+    return Answer(_document(attempt), _text(attempt))
+
+
+@command
+def stop(args: Namespace) -> Answer:
+    """Want a job's end; see it through where the job is on this host, else leave it to its follower."""
+    reach = Reach(args.conn_id)
+    attempt = reach.ledger.want_stop(_find(reach.ledger, args.job).id, ExitReason.STOPPED)
+    if not attempt.ended and attempt.grant is not None and attempt.grant.node == reach.settings.node:
+        attempt = _stop_here(reach.workspace(), attempt)
+    said = f"ended: {_ending(attempt)}" if attempt.ended else "asked to stop; whoever follows it will stop it"
+    return Answer(_document(attempt), f"{attempt.id} {said}")
+
+
+def logs(args: Namespace) -> None:
+    """Print a job's log: as it comes, or with ``--json`` as one document at the end."""
+    if args.json:
+        _logs_at_once(args)
+        return
+    with speaking() as output:
+        for line in _lines(args):
+            output.write(f"{line}\n")
+            output.flush()
+
+
+@command
+def _logs_at_once(args: Namespace) -> Answer:
+    lines = list(_lines(args))
+    return Answer({"job": args.job, "lines": lines}, "\n".join(lines))
+
+
+def _lines(args: Namespace) -> Iterator[str]:
+    reach = Reach(args.conn_id)
+    attempt = _find(reach.ledger, args.job)
+    node = attempt.grant.node if attempt.grant else None
+    if node not in {None, reach.settings.node}:
+        raise InvalidSpec(
+            f"job {attempt.job} is on node {node}, and its log is only there; run this command on that host, or see the web UI"
+        )
+    workspace = reach.workspace()
+    while args.follow and not attempt.ended and attempt.grant is None:
+        time.sleep(_LOOK_S)
+        attempt = _find(workspace.ledger, attempt.id)
+    if attempt.grant is not None:
+        yield from _log(workspace, attempt, follow=args.follow)
+
+
+def _log(workspace: Workspace, attempt: Attempt, *, follow: bool) -> Iterator[str]:
+    """Yield the lines that a program wrote, without the runner's own."""
+    assert attempt.grant is not None
+    runtime, nonce, offset = workspace.runtime(attempt.grant.node), workspace.nonce(attempt.id), 0
+    while True:
+        waiting = follow and not _find(workspace.ledger, attempt.id).ended
+        data = runtime.logs(attempt.id, offset).data
+        said = read(data, nonce)
+        if not said.consumed and not waiting:
+            said = read(data, nonce, last=True)
+        yield from said.lines
+        offset += said.consumed
+        if not said.consumed and not waiting:
+            return
+        if not said.consumed:
+            time.sleep(_LOOK_S)
+
+
+def _find(ledger: Ledger, named: str) -> Attempt:
+    """Find an attempt by its own id or by its job's."""
+    attempt = ledger.attempts([named]).get(named) or ledger.last_attempt(named)
+    if attempt is None:
+        raise NotFound(f"there is no job {named!r}; `airflow dla jobs list` shows those there are")
+    return attempt
+
+
+def _stop_here(workspace: Workspace, attempt: Attempt) -> Attempt:
+    """Stop an attempt on this host and wait for its end, also when nobody follows it."""
+    assert attempt.grant is not None
+    runtime = workspace.runtime(attempt.grant.node)
+    runtime.cancel(attempt.id, ExitReason.STOPPED)
+    until = time.monotonic() + attempt.spec.policy.grace_s + _MARGIN_S
+    while time.monotonic() < until:
+        status = runtime.status(attempt.id)
+        if status.exit is not None:
+            return workspace.ledger.finish(attempt.id, status.exit)
+        time.sleep(_LOOK_S)
+    return _find(workspace.ledger, attempt.id)
+
+
+def _ending(attempt: Attempt) -> str:
+    return attempt.exit.reason.value if attempt.exit is not None else attempt.state.value
+
+
+def _document(attempt: Attempt) -> dict[str, Any]:
+    times = ("created_at", "granted_at", "running_at", "ended_at", "followed_at", "delivered_at")
+    return {
+        "job": attempt.job,
+        "attempt": attempt.id,
+        "key": attempt.spec.key.to_mapping(),
+        "state": attempt.state.value,
+        "stop": attempt.stop.value if attempt.stop else None,
+        "granted": attempt.grant.to_mapping() if attempt.grant else None,
+        "reason": attempt.reason.to_mapping() if attempt.reason else None,
+        "exit": attempt.exit.to_mapping() if attempt.exit else None,
+        **{name: getattr(attempt, name) for name in times},
+    }
+
+
+def _row(attempt: Attempt) -> tuple[object, ...]:
+    key, granted = attempt.spec.key, attempt.grant.text() if attempt.grant else None
+    task = f"{key.task}[{key.index}]" if key.index >= 0 else key.task
+    since = attempt.ended_at or attempt.running_at or attempt.granted_at or attempt.created_at
+    return attempt.job, key.dag, task, key.run, attempt.number, _ending(attempt), granted, when(since)
+
+
+def _text(attempt: Attempt) -> str:
+    end = attempt.exit
+    return listing(
+        {
+            "job": attempt.job,
+            "attempt": attempt.id,
+            "task": attempt.spec.key,
+            "entrypoint": attempt.spec.entrypoint,
+            "state": _ending(attempt),
+            "stop wanted": attempt.stop,
+            "granted": attempt.grant.text() if attempt.grant else None,
+            "why": attempt.grant.reason or None if attempt.grant else None,
+            "waits": attempt.reason.text if attempt.reason else None,
+            "created": when(attempt.created_at),
+            "running": when(attempt.running_at),
+            "ended": when(attempt.ended_at),
+            "message": end.message or None if end else None,
+            "metrics": metrics(end.metrics) if end else None,
+            "outputs": ", ".join(f"{name} {output.digest}" for name, output in end.outputs.items()) or None if end else None,
+        }
+    )

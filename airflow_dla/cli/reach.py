@@ -1,0 +1,78 @@
+"""What commands need of a workspace, each part made when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from urllib.parse import urlsplit
+
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_dla.artifacts import Store
+from airflow_dla.control import Workspace
+from airflow_dla.errors import NotFound
+from airflow_dla.hooks.settings import Settings
+from airflow_dla.hooks.workspace import DlaHook, open_ledger, open_workspace
+from airflow_dla.ledger import Ledger
+from airflow_dla.registry import LedgerRegistry, Registry
+
+
+class Reach:
+    """Reaches the parts of a workspace without making this host one of its nodes.
+
+    Parameters
+    ----------
+    conn_id : str
+        Of a connection of type ``dla``.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self.conn_id = conn_id
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the connection says.
+
+        Raises
+        ------
+        NotFound
+            If it, or one that it names, does not exist.
+        """
+        try:
+            return DlaHook(self.conn_id).settings()
+        except AirflowNotFoundException as error:
+            raise NotFound(f"connection {self.conn_id!r} names one that does not exist: {error}") from error
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger; the embedded one is made when it is not there yet."""
+        ledger = open_ledger(self.settings)
+        if self.settings.embedded:
+            ledger.upgrade()
+        return ledger
+
+    @cached_property
+    def store(self) -> Store:
+        """The artifact store."""
+        return Store(self.settings.store_url, options=self.settings.store_options)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of models."""
+        return LedgerRegistry(self.ledger)
+
+    def workspace(self) -> Workspace:
+        """Return all of it, places included: this host becomes a node."""
+        return open_workspace(self.settings)
+
+
+def shown_url(url: str) -> str:
+    """Write a URL without its password and its parameters, which may hold one.
+
+    Examples
+    --------
+    >>> shown_url("postgresql://dla:hush@db:5432/dla?sslmode=require")
+    'postgresql://dla@db:5432/dla'
+    """
+    parts = urlsplit(url)
+    who, at, where = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{who.partition(':')[0]}{at}{where}{parts.path}"

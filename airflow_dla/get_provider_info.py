@@ -1,0 +1,118 @@
+"""What Airflow reads about this provider: plain data, imported by every Airflow process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description in the form of Airflow's ``provider_info.schema.json``."""
+    integration = "Deep-learning agents"
+    return {
+        "package-name": "airflow-dla",
+        "name": integration,
+        "description": "Deep-learning agents: train, evaluate, version and serve models with the right share of CPUs, GPUs and memory.",
+        "integrations": [{"integration-name": integration, "tags": ["software"]}],
+        "operators": [
+            {
+                "integration-name": integration,
+                "python-modules": [
+                    "airflow_dla.operators.job",
+                    "airflow_dla.operators.prepare_data",
+                    "airflow_dla.operators.train_model",
+                    "airflow_dla.operators.evaluate_model",
+                    "airflow_dla.operators.save_model",
+                    "airflow_dla.operators.infer",
+                ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_dla.sensors.capacity", "airflow_dla.sensors.model_version"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_dla.hooks.workspace", "airflow_dla.hooks.jobs", "airflow_dla.hooks.resource_allocation"],
+            }
+        ],
+        "triggers": [{"integration-name": integration, "python-modules": ["airflow_dla.triggers.job"]}],
+        "connection-types": [
+            {
+                "connection-type": "dla",
+                "hook-class-name": "airflow_dla.hooks.workspace.DlaHook",
+                "hook-name": integration,
+                "conn-fields": _connection_fields(),
+                "ui-field-behaviour": {
+                    "hidden-fields": ["host", "schema", "login", "password", "port"],
+                    "relabeling": {},
+                    "placeholders": {},
+                },
+            }
+        ],
+        "extra-links": [
+            "airflow_dla.operators.links.JobLogLink",
+            "airflow_dla.operators.links.ArtifactLink",
+            "airflow_dla.operators.links.ModelVersionLink",
+        ],
+        "config": {
+            "dla": {
+                "description": "Deep-learning agents.",
+                "options": {
+                    "embedded": {
+                        "description": (
+                            "When the connection `dla_default` does not exist: keep ledger, store and jobs in `$AIRFLOW_HOME/dla/`. "
+                            "`auto` does so where Airflow runs on one host (LocalExecutor, or metadata in SQLite), "
+                            "`always` on every host by itself, `never` refuses."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "never",
+                        "default": "auto",
+                    }
+                },
+            }
+        },
+        "cli": ["airflow_dla.cli.definition.get_cli_commands"],
+    }
+
+
+def _connection_fields() -> dict[str, Any]:
+    """Return the fields of the form in the web UI; every one may be left empty."""
+    return {
+        "ledger": _field(
+            "Ledger",
+            "Id of a postgres or sqlite connection, or a URL without a password: postgresql://user@host/database, "
+            "sqlite:////var/lib/dla/ledger.db. Empty: SQLite in $AIRFLOW_HOME/dla/.",
+        ),
+        "store": _field(
+            "Artifact store",
+            "A folder, a URL that fsspec opens without a password (s3://bucket/prefix), or the id of a connection whose extra holds "
+            "url and its credentials. Empty: a folder in $AIRFLOW_HOME/dla/.",
+        ),
+        "capacity": _field(
+            "Capacity",
+            'JSON: what this host may grant, where that is not what is found: {"cpu": 8, "memory": "32GiB", "gpu": 1, "gpu_type": "h200"}. '
+            "GPUs count only when they are named here.",
+            kind="object",
+        ),
+        "request": _field(
+            "Default request",
+            'JSON: what a job asks for when neither operator nor agent says: {"cpu": 1, "memory": "1GiB"}.',
+            kind="object",
+        ),
+        "allocation": _field(
+            "Allocation",
+            'JSON: how a shortage is resolved: {"strategy": "lp", "shedding": "strict", "costs": {"cpu": 1}, "weights": {"default": 1}}.',
+            kind="object",
+        ),
+        "jobs_folder": _field("Jobs folder", "Scratch folder of local jobs, on a local disk. Empty: $AIRFLOW_HOME/dla/jobs."),
+        "statsd_host": _field("StatsD host", "Where metrics go. Empty: wherever Airflow sends its own."),
+        "statsd_port": _field("StatsD port", "8125 when empty.", kind="integer", minimum=1, maximum=65535),
+    }
+
+
+def _field(label: str, description: str, *, kind: str = "string", **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}

@@ -1,0 +1,114 @@
+"""Demands and the grants they become: added, renewed, freed.
+
+A demand's row lives while it waits, a grant's row while it is held; both have the id
+of the attempt they belong to, if they belong to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import case, delete, insert, select, update
+
+from airflow_dla.errors import NotFound
+from airflow_dla.ledger import rows
+from airflow_dla.ledger.database import Transaction
+from airflow_dla.ledger.history import record_all
+from airflow_dla.ledger.nodes import mark_due
+from airflow_dla.ledger.records import Lease
+from airflow_dla.ledger.schema import attempts, demands, grants, teams
+from airflow_dla.specs import Demand, Reason
+
+#: Ids in one statement: below every database's limit on parameters.
+_BATCH = 500
+
+
+def batched(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Split ids, each once and in order, into lists that fit into one statement.
+
+    Examples
+    --------
+    >>> list(batched(["b", "a", "b"]))
+    [['a', 'b']]
+    """
+    ordered = sorted(set(ids))
+    for start in range(0, len(ordered), _BATCH):
+        yield ordered[start : start + _BATCH]
+
+
+def add(tx: Transaction, demand: Demand, *, job: bool) -> None:
+    """Write a new demand; its time is the database's, its weight its team's when it says none."""
+    weight = tx.connection.execute(select(teams.c.weight).where(teams.c.name == demand.team)).scalar_one_or_none() or 1.0
+    tx.connection.execute(
+        insert(demands).values(
+            id=demand.id,
+            job=job,
+            request=rows.dump(demand.request.to_mapping()),
+            place=demand.place,
+            node=demand.node,
+            team=demand.team,
+            priority=demand.priority,
+            weight=demand.weight * weight,
+            created_at=tx.now,
+        )
+    )
+    mark_due(tx)
+
+
+def request(tx: Transaction, demand: Demand) -> None:
+    """Write a demand that belongs to no job; the same id again changes nothing."""
+    if _known(tx, demands, demand.id) is None and _known(tx, grants, demand.id) is None:
+        add(tx, demand, job=False)
+
+
+def answer(tx: Transaction, demand: str) -> Lease | Reason | None:
+    """Return the lease, the reason to wait, or None before the first round."""
+    if held := _known(tx, grants, demand):
+        return rows.lease(held)
+    if waits := _known(tx, demands, demand):
+        return rows.reason(waits.reason)
+    raise NotFound(f"the ledger knows no demand {demand!r}: it was never made, was cancelled, or its grant was taken away; request again")
+
+
+def _known(tx: Transaction, table: Any, id_: str) -> Any:
+    return tx.connection.execute(select(table).where(table.c.id == id_)).one_or_none()
+
+
+def release(tx: Transaction, ids: Iterable[str]) -> None:
+    """Free grants and cancel demands that belong to no job."""
+    free(tx, ids, job=False)
+
+
+def free(tx: Transaction, ids: Iterable[str], *, job: bool = True) -> None:
+    """Free grants and cancel demands, and make the next round due when there were any."""
+    changed = 0
+    for part in batched(ids):
+        mine = grants.c.id.in_(part) & grants.c.job.is_(job)
+        held = tx.connection.execute(select(grants.c.id, grants.c.node).where(mine)).all()
+        if held:
+            tx.connection.execute(delete(grants).where(mine))
+            record_all(tx, "grant.released", ((row.id, {"node": row.node}) for row in held))
+        cancelled = tx.connection.execute(delete(demands).where(demands.c.id.in_(part), demands.c.job.is_(job))).rowcount
+        changed += len(held) + cancelled
+    if changed:
+        mark_due(tx)
+
+
+def renew(tx: Transaction, ids: Sequence[str], *, holder: str, lease_s: float) -> frozenset[str]:
+    """Renew leases; one that changes hands gets the next fencing token."""
+    held: set[str] = set()
+    for part in batched(ids):
+        passed_on = case((grants.c.holder == holder, grants.c.token), else_=grants.c.token + 1)
+        renewed = {"holder": holder, "token": passed_on, "expires_at": tx.now + lease_s, "suspect": False}
+        tx.connection.execute(update(grants).where(grants.c.id.in_(part)).values(**renewed))
+        found = tx.connection.execute(select(grants.c.id).where(grants.c.id.in_(part), grants.c.holder == holder)).scalars().all()
+        tx.connection.execute(update(attempts).where(attempts.c.id.in_(found)).values(unfollowed_s=0.0, followed_at=tx.now))
+        held.update(found)
+    return frozenset(held)
+
+
+def leases(tx: Transaction) -> tuple[Lease, ...]:
+    """Return every live lease, oldest grant first."""
+    query = select(grants).order_by(grants.c.granted_at, grants.c.id)
+    return tuple(rows.lease(row) for row in tx.connection.execute(query))

@@ -1,0 +1,136 @@
+"""Allocation rounds: read everything, decide, check, write, in one transaction under the ledger's lock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Text, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from airflow_dla.ledger import capacity, rows
+from airflow_dla.ledger.database import Transaction
+from airflow_dla.ledger.demands import batched
+from airflow_dla.ledger.history import record_all
+from airflow_dla.ledger.records import Decision, Round, Snapshot
+from airflow_dla.ledger.schema import attempts, demands, grants, nodes, workspace
+from airflow_dla.specs import AttemptState, Demand, Grant, Node, Reason
+
+Decide = Callable[[Snapshot], Decision]
+
+_log = logging.getLogger(__name__)
+
+_EXPIRED = grants.c.suspect.is_(False) & (grants.c.expires_at < bindparam("now"))
+
+# PostgreSQL takes all reasons in one statement; one UPDATE each would be a message each.
+_REASONS_AT_ONCE = text(
+    "UPDATE dla_demands SET reason = given.reason FROM unnest(:ids, :reasons) AS given(id, reason) WHERE dla_demands.id = given.id"
+).bindparams(bindparam("ids", type_=ARRAY(Text)), bindparam("reasons", type_=ARRAY(Text)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """What a round must know of a demand besides the demand itself."""
+
+    job: bool
+    reason: str | None
+
+
+def idle(tx: Transaction) -> Round | None:
+    """Return the answer of a round that has nothing to do, without any lock; None when there is something."""
+    due = tx.connection.execute(select(workspace.c.due)).scalar_one()
+    expired = tx.connection.execute(select(select(grants.c.id).where(_EXPIRED).exists()), {"now": tx.now}).scalar_one()
+    return None if due or expired else Round(skipped=True, waiting=_waiting(tx))
+
+
+def run(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: bool) -> Round:
+    """Run one round; the caller holds the ledger's lock."""
+    _suspect_expired(tx)
+    due = tx.connection.execute(select(workspace.c.due)).scalar_one()
+    if not (due or force):
+        return Round(skipped=True, waiting=_waiting(tx))
+    tx.connection.execute(update(workspace).values(due=False))
+    pending, known = _pending(tx)
+    if not (pending or force):
+        return Round(skipped=True)
+    snapshot = Snapshot(now=tx.now, nodes=_nodes(tx), live=_live(tx), pending=pending)
+    decision = decide(snapshot)
+    capacity.check(snapshot, decision)
+    if decision.grants:
+        _grant(tx, decision, known, holder=holder, lease_s=lease_s)
+    _explain(tx, decision, known)
+    return Round(skipped=False, granted=tuple(decision.grants), waiting=len(pending) - len(decision.grants))
+
+
+def _waiting(tx: Transaction) -> int:
+    return tx.connection.execute(select(func.count()).select_from(demands)).scalar_one()
+
+
+def _suspect_expired(tx: Transaction) -> None:
+    expired = tx.connection.execute(select(grants.c.id, grants.c.holder).where(_EXPIRED), {"now": tx.now}).all()
+    for part in batched(row.id for row in expired):
+        tx.connection.execute(update(grants).where(grants.c.id.in_(part)).values(suspect=True))
+    record_all(tx, "lease.expired", ((row.id, {"holder": row.holder}) for row in expired))
+
+
+def _pending(tx: Transaction) -> tuple[tuple[Demand, ...], dict[str, _Pending]]:
+    found = tx.connection.execute(select(demands).order_by(demands.c.created_at, demands.c.id)).all()
+    pending = tuple(
+        Demand(
+            id=id_,
+            request=rows.request(request),
+            place=place,
+            node=node,
+            team=team,
+            priority=priority,
+            weight=weight,
+            created_at=created_at,
+        )
+        for id_, _, request, place, node, team, priority, weight, created_at, _ in found
+    )
+    return pending, {row[0]: _Pending(bool(row[1]), row[9]) for row in found}
+
+
+def _nodes(tx: Transaction) -> tuple[Node, ...]:
+    return tuple(rows.node(text) for text in tx.connection.execute(select(nodes.c.node).order_by(nodes.c.name)).scalars())
+
+
+def _live(tx: Transaction) -> tuple[Grant, ...]:
+    query = select(grants.c.granted).order_by(grants.c.granted_at, grants.c.id)
+    return tuple(rows.grant(text) for text in tx.connection.execute(query).scalars())
+
+
+def _grant(tx: Transaction, decision: Decision, known: Mapping[str, _Pending], *, holder: str, lease_s: float) -> None:
+    for part in batched(decision.grants):
+        tx.connection.execute(delete(demands).where(demands.c.id.in_(part)))
+    lease = {"holder": holder, "token": 1, "granted_at": tx.now, "expires_at": tx.now + lease_s, "suspect": False}
+    given = decision.grants.values()
+    written = [{"id": g.id, "job": known[g.id].job, "node": g.node, "granted": rows.dump(g.to_mapping()), **lease} for g in given]
+    tx.connection.execute(insert(grants), written)
+    _move_attempts(tx, {str(row["id"]): row["granted"] for row in written if row["job"]}, decision.reasons)
+    record_all(tx, "grant.given", ((g.id, {"node": g.node, "amounts": dict(g.amounts), "gpu_ids": list(g.gpu_ids)}) for g in given))
+
+
+def _move_attempts(tx: Transaction, granted: Mapping[str, Any], reasons: Mapping[str, Reason]) -> None:
+    """Move attempts to ``granted``; one that got less than it wanted keeps the reason."""
+    moved = update(attempts).where(attempts.c.id == bindparam("of"))
+    why = {id_: rows.dump_reason(reasons[id_]) for id_ in granted if id_ in reasons}
+    values = [{"of": id_, "what": what, "why": why.get(id_)} for id_, what in granted.items()]
+    if values:
+        state = {"state": AttemptState.GRANTED.value, "granted_at": tx.now}
+        tx.connection.execute(moved.values(granted=bindparam("what"), reason=bindparam("why"), **state), values)
+
+
+def _explain(tx: Transaction, decision: Decision, known: Mapping[str, _Pending]) -> None:
+    """Write the reasons that changed."""
+    waiting = ((id_, rows.dump_reason(why)) for id_, why in decision.reasons.items() if id_ in known and id_ not in decision.grants)
+    changed = {id_: said for id_, said in waiting if said != known[id_].reason}
+    if not changed:
+        return
+    if tx.connection.dialect.name == "postgresql":
+        tx.connection.execute(_REASONS_AT_ONCE, {"ids": list(changed), "reasons": list(changed.values())})
+        return
+    one = update(demands).where(demands.c.id == bindparam("of")).values(reason=bindparam("why"))
+    tx.connection.execute(one, [{"of": id_, "why": said} for id_, said in changed.items()])

@@ -1,0 +1,142 @@
+"""Between rows and records: JSON text, with caches for what is read again and again.
+
+Specs are frozen, and equal text gives an equal spec, so that a round over 10,000
+waiting demands parses only the texts it has not seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from airflow_dla.errors import InvalidSpec
+from airflow_dla.ledger.records import Alias, AliasMove, Attempt, Event, Lease, ModelVersion, NodeRow
+from airflow_dla.specs import AgentSpec, AttemptState, Exit, ExitReason, Grant, JobSpec, Node, Reason, Request
+
+_REASON_FIELDS: Final = ("binding", "node", "shortfall", "price", "position", "expected_start", "unblock", "never", "text")
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    """Write a plain mapping as canonical JSON text.
+
+    Raises
+    ------
+    InvalidSpec
+        If a number is not finite, or a value is not plain JSON.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidSpec(f"the ledger holds plain JSON with finite numbers, got {_shown(value)}: {error}") from None
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.120}"
+
+
+def dump_reason(reason: Reason) -> str:
+    """Write a reason, every field: a round may write thousands."""
+    return json.dumps({name: getattr(reason, name) for name in _REASON_FIELDS}, separators=(",", ":"))
+
+
+@lru_cache(maxsize=16_384)
+def request(text: str) -> Request:
+    """Read a request."""
+    return Request.from_mapping(json.loads(text))
+
+
+@lru_cache(maxsize=4_096)
+def grant(text: str) -> Grant:
+    """Read a grant."""
+    return Grant.from_mapping(json.loads(text))
+
+
+@lru_cache(maxsize=1_024)
+def node(text: str) -> Node:
+    """Read a node."""
+    return Node.from_mapping(json.loads(text))
+
+
+@lru_cache(maxsize=1_024)
+def job_spec(text: str) -> JobSpec:
+    """Read a job's spec."""
+    return JobSpec.from_mapping(json.loads(text))
+
+
+def reason(text: str | None) -> Reason | None:
+    """Read a reason."""
+    return None if text is None else Reason.from_mapping(json.loads(text))
+
+
+def agent(row: Row[Any]) -> AgentSpec:
+    """Read an agent."""
+    return AgentSpec.from_mapping(json.loads(row.agent))
+
+
+def node_row(row: Row[Any]) -> NodeRow:
+    """Read a node with what is known of it."""
+    return NodeRow(node=node(row.node), host=row.host, seen_at=row.seen_at, silent_since=row.silent_since)
+
+
+def lease(row: Row[Any]) -> Lease:
+    """Read a grant that is held, from a row of grants or of attempts."""
+    return Lease(grant=grant(row.granted), holder=row.holder, token=row.token, expires_at=row.expires_at, suspect=bool(row.suspect))
+
+
+def attempt(row: Row[Any]) -> Attempt:
+    """Read an attempt, with its lease and its demand's reason when it has them."""
+    return Attempt(
+        id=row.id,
+        job=row.job,
+        number=row.number,
+        spec=job_spec(row.spec),
+        state=AttemptState(row.state),
+        created_at=row.created_at,
+        lease=None if row.holder is None else lease(row),
+        grant=None if row.granted is None else grant(row.granted),
+        reason=reason(row.waits or row.reason),
+        handle=None if row.handle is None else json.loads(row.handle),
+        stop=None if row.stop is None else ExitReason(row.stop),
+        log_offset=row.log_offset,
+        exit=None if row.exit is None else Exit.from_mapping(json.loads(row.exit)),
+        deferred=bool(row.deferred),
+        granted_at=row.granted_at,
+        running_at=row.running_at,
+        ended_at=row.ended_at,
+        followed_at=row.followed_at,
+        delivered_at=row.delivered_at,
+        unfollowed_s=row.unfollowed_s,
+    )
+
+
+def model_version(row: Row[Any]) -> ModelVersion:
+    """Read a model version."""
+    return ModelVersion(
+        model=row.model,
+        number=row.number,
+        digest=row.digest,
+        signature=json.loads(row.signature),
+        metrics=json.loads(row.metrics),
+        lineage=json.loads(row.lineage),
+        registered_by=row.registered_by,
+        created_at=row.created_at,
+    )
+
+
+def alias(row: Row[Any]) -> Alias:
+    """Read an alias."""
+    return Alias(model=row.model, alias=row.alias, number=row.number, interval_end=row.interval_end, moved_at=row.moved_at)
+
+
+def alias_move(row: Row[Any]) -> AliasMove:
+    """Read a line of an alias' log."""
+    return AliasMove(model=row.model, alias=row.alias, old=row.old, new=row.new, why=row.why, by=row.by, at=row.at)
+
+
+def event(row: Row[Any]) -> Event:
+    """Read a line of the history."""
+    return Event(id=row.id, at=row.at, kind=row.kind, subject=row.subject, data=json.loads(row.data))

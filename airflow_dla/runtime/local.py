@@ -1,0 +1,344 @@
+"""Attempts as processes of this host, each kept by a small process of its own.
+
+Everything of an attempt lies in one folder, ``ROOT/ATTEMPT``; `airflow_dla.specs.protocol`
+names its files. The lock of that folder decides who may start: the submitter takes it
+and its keeper inherits it, so that from the first moment until the keeper's death nobody
+else can, and the kernel frees it whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import airflow_dla
+from airflow_dla.errors import InvalidSpec, JobLost
+from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
+from airflow_dla.runtime.processes import has_mark, is_alive, marked_with, members, signal_if
+from airflow_dla.specs import Exit, ExitReason, KeeperFile
+
+_STARTING_S: Final = 10.0
+_SWEEP_S: Final = 1.0
+_GIB: Final = 2**30
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
+_CFS_PERIOD_US: Final = 100_000
+
+#: Variables that a keeper gets of the starter's environment, and a job of the keeper's.
+_ALLOWED: Final = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX",
+    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+
+class LocalRuntime:
+    """Runs attempts as processes of this host.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the attempts' folders; on a local disk.
+    node : str
+        Name of this host's node.
+    store_options : mapping, optional
+        What the artifact store needs besides its URL; handed to keepers through a pipe.
+    python : str
+        Interpreter of keepers and of ``python`` commands.
+    """
+
+    def __init__(self, root: Path, *, node: str, store_options: Mapping[str, Any] | None = None, python: str = sys.executable) -> None:
+        self.root = root.absolute()
+        self.node = node
+        self._store_options = dict(store_options or {})
+        self._python = python
+
+    # --- the contract ---
+
+    def plan(self, launch: Launch) -> Mapping[str, Any]:
+        """Return what `submit` would start: command line, names of variables, limits. No secret's value is in it."""
+        job = launch.job
+        return {
+            "argv": self._argv(self._folder(job.attempt)),
+            "cwd": str(self._folder(job.attempt)),
+            "env": sorted({*_around(), *job.env, *launch.secrets}),
+            "limits": dict(job.grant.amounts),
+            "cpu_ids": list(job.grant.cpu_ids),
+            "gpu_ids": list(job.grant.gpu_ids),
+        }
+
+    def submit(self, launch: Launch) -> Handle:
+        """Start an attempt, once, whoever asks how often.
+
+        Raises
+        ------
+        JobLost
+            If its keeper could not start; says why.
+        """
+        folder = self._folder(launch.job.attempt)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = {"node": self.node, "folder": str(folder)}
+        deadline = time.monotonic() + _STARTING_S
+        while not _begun(folder) and time.monotonic() < deadline:
+            with _lock(folder) as lock:
+                if lock is not None and not _begun(folder):
+                    self._start(launch, folder, lock)
+            if lock is None:
+                time.sleep(0.01)  # another submitter, or its keeper, is at it
+            elif not _started(folder, deadline):
+                raise JobLost(f"attempt {launch.job.attempt}: its keeper ended while it started: {_said(folder / 'keeper.log')}")
+        return handle
+
+    def status(self, attempt: str) -> Status:
+        """Return what is known of an attempt; what a killed keeper left behind is ended here."""
+        folder = self._folder(attempt)
+        ended = _exit(folder)
+        if ended is not None:
+            return Status(alive=False, exit=ended)
+        keeper = _keeper(folder)
+        if keeper is None:
+            return _unstarted(folder)
+        if _lives(keeper):
+            return Status(alive=True, note=keeper.limits)
+        # It may have written its last word between our two looks.
+        ended = _exit(folder)
+        return Status(alive=ended is None and not _swept(folder), exit=ended)
+
+    def logs(self, attempt: str, offset: int, *, limit: int = 1 << 20) -> LogSlice:
+        """Return the log from a byte offset."""
+        try:
+            with (self._folder(attempt) / "log").open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), limit, offset)
+        except FileNotFoundError:
+            data = b""
+        return LogSlice(data, offset + len(data))
+
+    def cancel(self, attempt: str, reason: ExitReason) -> None:
+        """Ask an attempt to stop; the first reason counts. One that never started never will."""
+        folder = self._folder(attempt)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (folder / "exit.json").exists():
+            return
+        _write_once(folder / "stop.json", {"reason": reason.value})
+        keeper = _keeper(folder)
+        if keeper is not None and not signal_if(keeper.pid, signal.SIGTERM, lambda _: _lives(keeper)):
+            _swept(folder)
+
+    def resize(self, attempt: str, amounts: Mapping[str, float]) -> bool:
+        """Change CPU and memory limits where control groups hold them; all of it or nothing."""
+        folder = self._folder(attempt)
+        keeper = _keeper(folder)
+        if keeper is None or not _lives(keeper):
+            return False
+        controls = _groups(folder).get("controls", {})
+        if not amounts or not set(amounts) <= set(controls):
+            return False
+        return all(_set_control(resource, controls[resource], amount) for resource, amount in amounts.items())
+
+    def jobs(self) -> dict[str, bool]:
+        """Return every attempt that has a folder here, and whether its keeper lives."""
+        if not self.root.is_dir():
+            return {}
+        return {path.name: self._is_alive(path) for path in self.root.iterdir() if _LABEL.fullmatch(path.name)}
+
+    # --- outside the contract ---
+
+    def forget(self, *, older_than_s: float) -> tuple[str, ...]:
+        """Remove the folders of attempts that ended so many seconds ago; return their labels."""
+        limit = time.time() - older_than_s
+        old = [path for path in self.root.iterdir() if _LABEL.fullmatch(path.name) and path.stat().st_mtime < limit]
+        gone = [path for path in old if not self._is_alive(path) and _swept(path)]
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+        return tuple(path.name for path in gone)
+
+    # --- inside ---
+
+    def _folder(self, attempt: str) -> Path:
+        if not _LABEL.fullmatch(attempt):
+            raise InvalidSpec(
+                f"an attempt's label is JOB.NUMBER of letters, digits, _ and -, got {attempt!r}; it names a folder below {self.root}"
+            )
+        return self.root / attempt
+
+    def _is_alive(self, folder: Path) -> bool:
+        if (folder / "exit.json").exists():
+            return False
+        keeper = _keeper(folder)
+        return _is_locked(folder) if keeper is None else _lives(keeper)
+
+    def _argv(self, folder: Path) -> list[str]:
+        agents = Path(airflow_dla.__file__).parent / "agents"
+        return [self._python, str(agents), "keep", str(folder)]
+
+    def _start(self, launch: Launch, folder: Path, lock: int) -> None:
+        """Start the keeper, which frees itself of this process at once, and hand over the secrets."""
+        _write_whole(folder / "job.json", launch.job.to_mapping())
+        with (folder / "keeper.log").open("ab") as said:
+            process = subprocess.Popen(  # noqa: S603 - our own program, and a path that is checked
+                [*self._argv(folder), str(lock)],
+                cwd="/", env=_around(), stdin=subprocess.PIPE, stdout=said, stderr=said, pass_fds=(lock,), start_new_session=True,
+            )  # fmt: skip
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(json.dumps({"env": dict(launch.secrets), "store": self._store_options}).encode())
+        process.wait()
+
+
+def _around() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith("LC_")}
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[int | None]:
+    """Hold a folder's lock; None when somebody else does. A keeper that inherited it holds it on."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor if _taken(descriptor, fcntl.LOCK_EX) else None
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a submitter or keeper holds the lock of a folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _taken(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether there is nothing to start: it runs, ran, or was cancelled before."""
+    return any((folder / name).exists() for name in ("keeper.json", "exit.json", "stop.json"))
+
+
+def _started(folder: Path, deadline: float) -> bool:
+    """Wait until a keeper has said that it is there; False when it died instead."""
+    while time.monotonic() < deadline:
+        held = _is_locked(folder)
+        if _begun(folder):
+            return True
+        if not held:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def _exit(folder: Path) -> Exit | None:
+    found = _read(folder / "exit.json")
+    return None if found is None else Exit.from_mapping(found)
+
+
+def _keeper(folder: Path) -> KeeperFile | None:
+    found = _read(folder / "keeper.json")
+    return None if found is None else KeeperFile.from_mapping(found)
+
+
+def _lives(keeper: KeeperFile) -> bool:
+    return is_alive(keeper.pid, boot=keeper.boot_id, start_ticks=keeper.start_ticks)
+
+
+def _unstarted(folder: Path) -> Status:
+    """Return the status of an attempt whose keeper has not said that it is there."""
+    stopped = _read(folder / "stop.json")
+    if stopped is None or _is_locked(folder):
+        return Status(alive=_is_locked(folder))
+    return Status(alive=False, exit=Exit(reason=ExitReason(stopped["reason"]), message="stopped before it started"))
+
+
+def _groups(folder: Path) -> Mapping[str, Any]:
+    return _read(folder / "cgroups.json") or {}
+
+
+def _swept(folder: Path) -> bool:
+    """End what a dead keeper's attempt left running; return whether nothing is left."""
+    groups = _groups(folder).get("folders", [])
+    mark = f"DLA_JOB_DIR={folder}".encode()
+    deadline = time.monotonic() + _SWEEP_S
+    while left := members(groups) | marked_with(mark):
+        for pid in left:
+            signal_if(pid, signal.SIGKILL, lambda pid: has_mark(pid, mark) or pid in members(groups))
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    for group in groups:
+        with contextlib.suppress(OSError):
+            Path(group).rmdir()
+    return True
+
+
+def _set_control(resource: str, files: list[str], amount: float) -> bool:
+    """Write a limit into the files that hold it; the two of memory in the order that the kernel takes."""
+    for order in (files, files[::-1]):
+        with contextlib.suppress(OSError):
+            for file in order:
+                Path(file).write_text(_control(resource, file, amount), encoding="ascii")
+            return True
+    return False
+
+
+def _control(resource: str, file: str, amount: float) -> str:
+    if resource == "memory":
+        return str(round(amount * _GIB))
+    quota = max(1_000, round(amount * _CFS_PERIOD_US))
+    return f"{quota} {_CFS_PERIOD_US}" if file.endswith("cpu.max") else str(quota)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def _write_whole(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file that is there whole or not at all."""
+    partial = _partial(path, value)
+    partial.replace(path)
+
+
+def _write_once(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file whole unless it is there already."""
+    partial = _partial(path, value)
+    with contextlib.suppress(FileExistsError):
+        os.link(partial, path)
+    partial.unlink()
+
+
+def _partial(path: Path, value: Mapping[str, Any]) -> Path:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+def _said(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"

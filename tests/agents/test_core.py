@@ -1,0 +1,87 @@
+"""The core runs anywhere: Python 3.8, the standard library, a folder copied alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import airflow_dla
+
+AGENTS = Path(airflow_dla.__file__).parent / "agents"
+
+#: Everything but the one module that knows the artifact store.
+CORE = sorted(path.stem for path in AGENTS.glob("*.py") if path.stem not in {"staging", "__init__", "__main__"})
+
+BLOCKER = """
+import importlib, json, sys
+sys.path.insert(0, sys.argv[1])
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top != "agents":
+            raise ImportError(f"the core imports {name}")
+sys.meta_path.insert(0, Blocker())
+for name in json.loads(sys.argv[2]):
+    importlib.import_module(f"agents.{name}")
+assert "airflow_dla" not in sys.modules
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """Return the folder copied alone to another parent."""
+    return Path(shutil.copytree(AGENTS, tmp_path / "mnt" / "agents", ignore=shutil.ignore_patterns("__pycache__", "staging.py")))
+
+
+@pytest.mark.parametrize("path", sorted(AGENTS.glob("*.py")), ids=lambda path: path.stem)
+def test_syntax_is_python_3_8(path: Path):
+    """Every file can be read by Python 3.8."""
+    ast.parse(path.read_text(), feature_version=(3, 8))
+
+
+def test_core_imports_the_standard_library_only(copied: Path):
+    """With everything else blocked, every module of the core imports."""
+    subprocess.run([sys.executable, "-I", "-c", BLOCKER, str(copied.parent), json.dumps(CORE)], check=True)
+
+
+def test_runs_from_a_copy(run_job, copied: Path):
+    """A folder copied alone runs a job with another Python than ours."""
+    ran = run_job("def main(job):\n    return {'x': 1}", agents=copied)
+    assert (ran.code, ran.metrics()) == (0, {"x": 1.0})
+
+
+def test_runs_on_python_3_8(run_job, copied: Path):
+    """A real Python 3.8, where there is one, runs functions, commands and checkpoints."""
+    old = shutil.which("python3.8")
+    if old is None or subprocess.run([old, "-c", ""], check=False).returncode != 0:
+        pytest.skip("no python3.8 on this machine")
+    code = """
+        def main(job):
+            job.checkpoint.save(lambda folder: (folder / "s").write_text("1"))
+            job.log(loss=1)
+            return {"x": len(job.checkpoint.load().name)}
+    """
+    ran = run_job(code, python=old, agents=copied)
+    assert (ran.code, ran.metrics()) == (0, {"loss": 1.0, "x": 1.0}), ran.log
+    said = run_job("print('auc 0.5')", ["python", "work.py"], python=old, agents=copied, metrics={"auc": r"auc (\S+)"})
+    assert (said.code, said.metrics()) == (0, {"auc": 0.5}), said.log
+
+
+def test_usage():
+    """Anything but run and keep is refused with the usage."""
+    done = subprocess.run([sys.executable, str(AGENTS), "fly"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "run|keep" in done.stderr
+
+
+def test_keeper_is_small(copied: Path):
+    """A keeper's imports hold no framework and little memory."""
+    code = f"import sys; sys.path.insert(0, {str(copied.parent)!r}); import agents.keeper, resource; print(resource.getrusage(0).ru_maxrss, 'inspect' in sys.modules)"
+    said = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert int(said[0]) < 40_000

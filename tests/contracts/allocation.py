@@ -1,0 +1,260 @@
+"""Laws that hold for every strategy with every shedding; the suite finds them by itself."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_dla.allocation import SHEDDINGS, STRATEGIES, Plan, Policy, plan
+from airflow_dla.allocation.lp import objective, solve_box
+from airflow_dla.specs import Demand, Grant, Node, Range, Request
+
+LAW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors])
+RELATIVE = 1e-9
+
+Problem = tuple[list[Node], list[Grant], list[Demand]]
+
+
+@st.composite
+def ranges(draw: Callable[..., Any], most: int, *, per_gpu: bool = False) -> Range:
+    """Make a range or a plain number, in tenths."""
+    low, high = sorted((draw(st.integers(0, most)), draw(st.integers(0, most))))
+    if draw(st.booleans()):
+        low = high
+    return Range(low / 10, high / 10, per_gpu)
+
+
+@st.composite
+def requests(draw: Callable[..., Any], *, gpus: bool) -> Request:
+    """Make a request: separate resources, or whole GPUs, shares and per-GPU values as well."""
+    amounts = {"cpu": draw(ranges(60)), "memory": draw(ranges(300))}
+    if gpus and draw(st.booleans()):
+        whole = st.tuples(st.integers(0, 3), st.integers(1, 4)).map(lambda ends: Range(float(min(ends)), float(max(ends))))
+        share = st.sampled_from([Range(0.25, 0.25), Range(0.5, 0.5), Range(0.3, 1.0), Range(0.0, 0.5)])
+        amounts["gpu"] = draw(st.one_of(whole, share))
+        if draw(st.booleans()):
+            amounts["cpu"] = draw(ranges(30, per_gpu=True))
+    return Request(amounts, gpu_type=draw(st.sampled_from([None, "h200"])) if "gpu" in amounts else None)
+
+
+@st.composite
+def demands(draw: Callable[..., Any], *, gpus: bool) -> list[Demand]:
+    """Make a queue with ties in priority and age."""
+    count = draw(st.integers(1, 9))
+    return [
+        Demand(
+            id=f"d{index}",
+            request=draw(requests(gpus=gpus)),
+            place=draw(st.sampled_from(["any", "any", "local", "far"])),
+            team=draw(st.sampled_from(["default", "blue"])),
+            priority=draw(st.integers(0, 2)),
+            weight=draw(st.sampled_from([1.0, 1.0, 2.0, 0.5])),
+            created_at=float(draw(st.integers(0, 2))),
+        )
+        for index in range(count)
+    ]
+
+
+@st.composite
+def clusters(draw: Callable[..., Any], *, gpus: bool) -> list[Node]:
+    """Make up to three nodes, some with ids, some with GPUs."""
+    return [_node(draw, index, gpus=gpus) for index in range(draw(st.integers(1, 3)))]
+
+
+def _node(draw: Callable[..., Any], index: int, *, gpus: bool) -> Node:
+    capacity = {"cpu": float(draw(st.integers(0, 20))), "memory": float(draw(st.integers(0, 60)))}
+    devices = draw(st.integers(0, 4)) if gpus else 0
+    named = draw(st.booleans())
+    return Node(
+        name=f"n{index}",
+        place=draw(st.sampled_from(["local", "far"])),
+        capacity=capacity | ({"gpu": float(devices)} if devices else {}),
+        labels={"gpu_type": draw(st.sampled_from(["h200", "l4"]))},
+        cpu_ids=tuple(range(int(capacity["cpu"]))) if named else (),
+        gpu_ids=tuple(f"g{index}-{device}" for device in range(devices)) if named else (),
+    )
+
+
+@st.composite
+def problems(draw: Callable[..., Any], *, gpus: bool = True) -> Problem:
+    """Make a cluster, some live grants on it (what an earlier round granted), and a queue."""
+    cluster = draw(clusters(gpus=gpus))
+    before = [Demand(id=f"old-{demand.id}", request=demand.request, place=demand.place) for demand in draw(demands(gpus=gpus))[:3]]
+    live = list(plan(cluster, [], before, Policy(), 0.0).grants.values())
+    return cluster, live, draw(demands(gpus=gpus))
+
+
+def charged(grants: list[Grant], node: str, resource: str) -> float:
+    """Return what grants hold of a resource of a node."""
+    return sum(grant.amounts.get(resource, 0.0) for grant in grants if grant.node == node)
+
+
+def bounds(demand: Demand, grant: Grant, resource: str) -> tuple[float, float]:
+    """Return the least and the most a demand may be granted, per-GPU values multiplied out."""
+    found = demand.request.amounts[resource]
+    if not found.per_gpu:
+        return found.minimum, found.wanted
+    gpu = demand.request.amounts["gpu"]
+    times = max(grant.amounts["gpu"], min(1.0, gpu.wanted))
+    return found.minimum * times, found.wanted * times
+
+
+@pytest.mark.parametrize("shedding", SHEDDINGS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+class AllocationLaws:
+    """What no strategy and no shedding may break."""
+
+    @LAW
+    @given(problem=problems())
+    def test_no_node_is_over_granted(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Feasible: on every node, live and new grants sum to at most its capacity."""
+        cluster, live, pending = problem
+        answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
+        for node in cluster:
+            for resource, capacity in node.capacity.items():
+                assert charged([*live, *answer.grants.values()], node.name, resource) <= capacity * (1 + 2 * RELATIVE)
+
+    @LAW
+    @given(problem=problems())
+    def test_every_demand_has_an_answer(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Complete: each is granted or waits for a reason; less than wanted has a reason; never less than the minimum."""
+        cluster, live, pending = problem
+        answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
+        assert {*answer.grants, *answer.waiting} == {demand.id for demand in pending}
+        assert not set(answer.grants) & set(answer.waiting)
+        assert all(reason.text and reason.unblock for reason in [*answer.waiting.values(), *answer.shrunk.values()])
+        assert set(answer.shrunk) <= set(answer.grants)
+        for demand in pending:
+            if demand.id in answer.grants:
+                self._between_minimum_and_wanted(demand, answer)
+
+    def _between_minimum_and_wanted(self, demand: Demand, answer: Plan) -> None:
+        grant = answer.grants[demand.id]
+        assert set(grant.amounts) == set(demand.request.amounts)
+        for resource, amount in grant.amounts.items():
+            low, high = bounds(demand, grant, resource)
+            assert low * (1 - RELATIVE) <= amount <= high * (1 + RELATIVE)
+            if amount < high * (1 - 2 * RELATIVE):
+                assert demand.id in answer.shrunk
+        gpu = grant.amounts.get("gpu", 0.0)
+        assert gpu <= 1 or gpu == int(gpu)
+
+    @LAW
+    @given(problem=problems(), seed=st.integers(0, 99))
+    def test_the_order_of_asking_does_not_matter(self, problem: Problem, seed: int, strategy: str, shedding: Any) -> None:
+        """Deterministic, and independent of the order in which the queue and the nodes are listed."""
+        cluster, live, pending = problem
+        policy = Policy(strategy=strategy, shedding=shedding)
+        shuffled = random.Random(seed).sample(pending, len(pending))
+        first, second = plan(cluster, live, pending, policy, 0.0), plan(cluster[::-1], live[::-1], shuffled, policy, 0.0)
+        assert {name: grant.node for name, grant in first.grants.items()} == {name: grant.node for name, grant in second.grants.items()}
+        for name, grant in first.grants.items():
+            assert grant.amounts == pytest.approx(second.grants[name].amounts, rel=RELATIVE)
+        assert first.waiting.keys() == second.waiting.keys()
+
+    @LAW
+    @given(problem=problems(gpus=False), scale=st.sampled_from([0.001, 0.5, 3.0, 1024.0]))
+    def test_units_do_not_matter(self, problem: Problem, scale: float, strategy: str, shedding: Any) -> None:
+        """Scale-free: k times as much of everything gives k times the amounts."""
+        cluster, live, pending = problem
+        policy = Policy(strategy=strategy, shedding=shedding)
+        large = [_scaled_node(node, scale) for node in cluster]
+        before = [Grant(id=grant.id, node=grant.node, amounts={r: v * scale for r, v in grant.amounts.items()}) for grant in live]
+        first = plan(cluster, live, pending, policy, 0.0)
+        second = plan(large, before, [_scaled_demand(demand, scale) for demand in pending], policy, 0.0)
+        assert first.grants.keys() == second.grants.keys()
+        for name, grant in first.grants.items():
+            expected = {resource: amount * scale for resource, amount in grant.amounts.items()}
+            assert second.grants[name].amounts == pytest.approx(expected, rel=1e-6, abs=1e-9 * scale)
+
+    @LAW
+    @given(problem=problems())
+    def test_a_gpu_is_granted_once(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """GPU ids are unique; shares of one device sum to at most one; as many ids as whole GPUs."""
+        cluster, live, pending = problem
+        answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
+        handing_out = {node.name for node in cluster if node.gpu_ids}
+        held: Counter[str] = Counter()
+        for grant in [*live, *answer.grants.values()]:
+            gpus = grant.amounts.get("gpu", 0.0)
+            if grant.node in handing_out:
+                assert len(grant.gpu_ids) == int(np.ceil(gpus))
+            for gpu in grant.gpu_ids:
+                held[gpu] += min(1.0, gpus)  # type: ignore[assignment]
+        assert all(share <= 1 + RELATIVE for share in held.values())
+
+    @LAW
+    @given(problem=problems(gpus=False))
+    def test_who_waits_does_not_fit(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Work-conserving: no demand waits while its minimum is free on a node that it may use."""
+        cluster, live, pending = problem
+        answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
+        grants = [*live, *answer.grants.values()]
+        for demand in pending:
+            for node in cluster if demand.id in answer.waiting else ():
+                free = {name: node.capacity[name] - charged(grants, node.name, name) for name in ("cpu", "memory")}
+                fits = all(found.minimum <= free[name] for name, found in demand.request.amounts.items())
+                assert not fits or demand.place not in {"any", node.place}
+
+    @LAW
+    @given(problem=problems(gpus=False))
+    def test_as_good_as_the_solver(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Optimal: what strict shedding costs on a node is what HiGHS finds, within 1e-9; the others cost no less."""
+        cluster, _, pending = problem
+        node = Node(name="only", capacity=cluster[0].capacity)
+        equals = [Demand(id=demand.id, request=demand.request, weight=demand.weight) for demand in pending]
+        policy = Policy(strategy=strategy, shedding=shedding)
+        answer = plan([node], [], equals, policy, 0.0)
+        granted = [demand for demand in equals if demand.id in answer.grants]
+        if not granted:
+            return
+        low, high, got = (np.array(values) for values in zip(*(_row(demand, answer) for demand in granted), strict=True))
+        weight, cost = np.array([demand.weight for demand in granted]), np.ones(2)
+        room = np.array([node.capacity["cpu"], node.capacity["memory"]])
+        best = solve_box(cost, weight, low, high, np.maximum(room, low.sum(axis=0))).objective
+        reached = objective(cost, weight, got, high)
+        assert reached >= best - 1e-9 * max(1.0, abs(best))
+        if shedding == "strict":
+            assert reached == pytest.approx(best, rel=1e-9, abs=1e-9)
+
+    @LAW
+    @given(problem=problems())
+    def test_more_room_is_never_worse_than_none(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Never worse than granting nothing: prices and grants are >= 0, nothing live is touched."""
+        cluster, live, pending = problem
+        answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
+        assert not answer.resizes
+        assert min(answer.prices.values(), default=0.0) >= 0
+        assert all(amount >= 0 for grant in answer.grants.values() for amount in grant.amounts.values())
+        if not answer.waiting and not answer.shrunk:
+            assert set(answer.prices.values()) <= {0.0}
+
+
+def _scaled_node(node: Node, scale: float) -> Node:
+    return Node(name=node.name, place=node.place, capacity={name: amount * scale for name, amount in node.capacity.items()})
+
+
+def _scaled_demand(demand: Demand, scale: float) -> Demand:
+    amounts = {name: Range(found.minimum * scale, found.wanted * scale) for name, found in demand.request.amounts.items()}
+    return Demand(
+        id=demand.id,
+        request=Request(amounts),
+        place=demand.place,
+        team=demand.team,
+        priority=demand.priority,
+        weight=demand.weight,
+        created_at=demand.created_at,
+    )
+
+
+def _row(demand: Demand, answer: Plan) -> tuple[list[float], list[float], list[float]]:
+    found = [demand.request.amounts[name] for name in ("cpu", "memory")]
+    got = answer.grants[demand.id].amounts
+    return [item.minimum for item in found], [item.wanted for item in found], [got[name] for name in ("cpu", "memory")]

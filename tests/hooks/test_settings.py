@@ -1,0 +1,103 @@
+"""Tests of reading a ``dla`` connection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_dla.errors import InvalidSpec, NotFound, SecretExposed
+from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
+from airflow_dla.hooks.workspace import local_node, refuse_embedded
+
+
+def connection(**extra: Any) -> Connection:
+    """Return a connection of type ``dla``."""
+    return Connection(conn_id="lab", conn_type="dla", extra=json.dumps(extra))
+
+
+def settings(**extra: Any) -> Settings:
+    """Read a connection that names no other."""
+    return read_settings(connection(**extra), {})
+
+
+def test_an_empty_connection_means_the_defaults() -> None:
+    """Everything lies below Airflow's home."""
+    found, default = settings(), embedded_settings("lab")
+    assert found.ledger_url == default.ledger_url
+    assert found.store_url.endswith("/dla/store")
+    assert found.request == {"cpu": 1, "memory": "1GiB"}
+    assert not found.embedded
+
+
+def test_a_ledger_is_named_by_another_connection() -> None:
+    """The password stays in that connection, and out of what is shown."""
+    ledger = Connection(conn_id="pg", conn_type="postgres", host="db", login="dla", password="s3cret", schema="dla", port=5432)
+    named = connection(ledger="pg", store="s3://bucket/dla")
+    assert named_connections(named) == ("pg",)
+    found = read_settings(named, {"pg": ledger})
+    assert found.ledger_url == "postgresql://dla:s3cret@db:5432/dla"
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"ledger": "postgresql://dla:s3cret@db/dla"}, {"store": "s3://key:s3cret@bucket"}, {"store": "https://x/y?token=s3cret"}]
+)
+def test_a_password_in_a_url_is_refused_without_repeating_it(extra: dict[str, str]) -> None:
+    """Connections are where passwords belong."""
+    with pytest.raises(SecretExposed) as caught:
+        settings(**extra)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"legder": "x"}, "did you mean 'ledger'"),
+        ({"capacity": "{"}, "must be JSON"),
+        ({"allocation": {"strategy": "magic"}}, "must be one of"),
+        ({"request": {"cpu": -1}}, "cpu"),
+        ({"ledger": "mysql://db/x"}, "sqlite:// or postgresql://"),
+    ],
+)
+def test_bad_fields_are_named(extra: dict[str, Any], said: str) -> None:
+    """The message says which, and what would do."""
+    with pytest.raises(InvalidSpec, match=said):
+        settings(**extra)
+
+
+def test_another_type_of_connection_is_no_workspace() -> None:
+    """A connection of type http cannot be one."""
+    with pytest.raises(InvalidSpec, match="of type 'http'"):
+        read_settings(Connection(conn_id="x", conn_type="http"), {})
+
+
+def test_named_capacity_overrides_what_is_found() -> None:
+    """GPUs count only when the workspace names them."""
+    node = local_node(settings(capacity={"cpu": 1, "gpu": 2, "gpu_type": "h200"}))
+    assert node.capacity["cpu"] == 1
+    assert node.gpu_ids == ("0", "1")
+    assert node.labels == {"gpu_type": "h200"}
+    assert len(node.cpu_ids) == 1
+    assert "gpu" not in local_node(settings()).capacity
+
+
+@pytest.mark.parametrize(
+    ("option", "one_host", "allowed"),
+    [("auto", True, True), ("auto", False, False), ("always", False, True), ("never", True, False)],
+)
+def test_when_the_embedded_default_applies(option: str, one_host: bool, allowed: bool) -> None:
+    """Only where all of Airflow is on one host, unless the option says otherwise."""
+    if allowed:
+        refuse_embedded(option, one_host)
+    else:
+        with pytest.raises(NotFound, match="dla_default"):
+            refuse_embedded(option, one_host)
+
+
+def test_the_key_tells_settings_apart() -> None:
+    """Two connections with different passwords are different workspaces to a process."""
+    assert settings().key == settings().key
+    assert settings().key != settings(jobs_folder="/elsewhere").key

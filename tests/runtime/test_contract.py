@@ -1,0 +1,63 @@
+"""The contract, on every runtime there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from contracts.runtime import RuntimeContract, job_file
+from fakes.runtime import FakeRuntime
+
+from airflow_dla.runtime import Launch
+from airflow_dla.runtime.local import LocalRuntime
+
+WAIT = """
+import os, time
+def wait(job):
+    print("ready", flush=True)
+    while not os.path.exists(job.args["until"]):
+        if job.stopping:
+            return
+        time.sleep(0.01)
+"""
+
+
+class TestLocal(RuntimeContract):
+    """Processes of this host."""
+
+    @pytest.fixture
+    def runtime(self, local: LocalRuntime) -> LocalRuntime:
+        """Return it empty."""
+        return local
+
+    @pytest.fixture
+    def waiting(self, launch: Callable[..., Launch], tmp_path: Path) -> Callable[[str], Launch]:
+        """Return jobs that wait for a file."""
+        return lambda attempt: launch(WAIT, "work:wait", attempt, args={"until": str(tmp_path / attempt)})
+
+    @pytest.fixture
+    def finish(self, tmp_path: Path) -> Callable[[str], None]:
+        """Make the file."""
+        return lambda attempt: (tmp_path / attempt).touch()
+
+
+class TestFake(RuntimeContract):
+    """The one in memory that other tests use."""
+
+    @pytest.fixture
+    def runtime(self) -> FakeRuntime:
+        """Return it empty; its attempts say ready when they start."""
+        fake = FakeRuntime()
+        fake.first_words = b"ready\n"
+        return fake
+
+    @pytest.fixture
+    def waiting(self) -> Callable[[str], Launch]:
+        """Return jobs of no matter what."""
+        return lambda attempt: Launch(job=job_file(attempt))
+
+    @pytest.fixture
+    def finish(self, runtime: FakeRuntime) -> Callable[[str], None]:
+        """End an attempt that has said ready."""
+        return runtime.end

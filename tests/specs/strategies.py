@@ -1,0 +1,229 @@
+"""One Hypothesis strategy for each word of `airflow_dla.specs`, for whoever tests with words."""
+
+from __future__ import annotations
+
+import string
+
+from hypothesis import strategies as st
+
+from airflow_dla.specs import (
+    RESOURCES,
+    AgentSpec,
+    ArtifactRef,
+    Demand,
+    Entrypoint,
+    Exit,
+    ExitReason,
+    Grant,
+    JobFile,
+    JobKey,
+    JobPolicy,
+    JobSpec,
+    KeeperFile,
+    ModelRef,
+    Node,
+    Range,
+    Reason,
+    Request,
+    Spec,
+    UriRef,
+)
+
+identifiers = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+variables = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0@"), min_size=1, max_size=20).filter(str.strip)
+remarks = texts | st.just("")
+finite = st.floats(allow_nan=False, allow_infinity=False)
+amounts = st.floats(min_value=0.0, max_value=1e12, allow_nan=False)
+naturals = st.integers(min_value=0, max_value=2**62)
+integers = st.integers(min_value=-(2**62), max_value=2**62)
+json_values = st.recursive(
+    st.none() | st.booleans() | integers | finite | remarks,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+json_mappings = st.dictionaries(texts, json_values, max_size=3)
+resource_amounts = st.dictionaries(st.sampled_from(list(RESOURCES)), amounts, max_size=4)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format)
+addresses = st.tuples(st.sampled_from(["s3", "gs", "file", "memory"]), identifiers, identifiers).map(
+    lambda parts: "{}://{}/{}".format(*parts)
+)
+protocols = st.sampled_from([0, 1])
+
+
+def tuples_of(items: st.SearchStrategy, *, max_size: int = 4) -> st.SearchStrategy[tuple]:
+    """Make lists of distinct items, as words hold them."""
+    return st.lists(items, max_size=max_size, unique=True).map(tuple)
+
+
+@st.composite
+def ranges(draw: st.DrawFn, *, per_gpu: bool = False) -> Range:
+    """Make amounts between what is needed and what is wanted."""
+    low, high = sorted((draw(amounts), draw(amounts)))
+    return Range(low, high, per_gpu)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    """Make requests that keep the rules about GPUs."""
+    gpus = draw(st.none() | st.tuples(st.integers(0, 8), st.integers(1, 8)).map(sorted))
+    plain = draw(st.dictionaries(st.sampled_from(["cpu", "memory", "shm", "disk", "network"]), ranges(), max_size=3))
+    found = plain | {"cpu": Range(1.0, draw(st.floats(1.0, 64.0)))}
+    if gpus is None:
+        return Request(found)
+    found["gpu"] = Range(float(gpus[0]), float(gpus[1]))
+    found |= draw(st.dictionaries(st.sampled_from(["memory", "cpu"]), ranges(per_gpu=True), max_size=1))
+    found |= draw(st.dictionaries(st.just("gpu_memory"), ranges(), max_size=1))
+    return Request(found, draw(st.none() | identifiers))
+
+
+functions = st.from_regex(r"[a-z_][a-z0-9_]{0,8}(\.[a-z_][a-z0-9_]{0,8})?:[a-z_][a-z0-9_]{0,8}", fullmatch=True)
+entrypoints = functions.map(lambda found: Entrypoint(function=found)) | st.builds(
+    lambda program, rest: Entrypoint(command=(program, *rest)), texts, st.lists(remarks, max_size=3)
+)
+patterns = st.sampled_from([r"val_auc=(\S+)", r"loss: ([0-9.]+)", r"(?:a|b) (\d+)"])
+secrets = st.sampled_from(["conn:", "var:", "file:"]).flatmap(lambda kind: identifiers.map(lambda name: kind + name))
+
+artifacts = st.builds(ArtifactRef, digest=digests, kind=identifiers, size=naturals)
+model_names = st.tuples(identifiers, st.integers(1, 999).map(str) | st.text(string.ascii_letters, min_size=1, max_size=9)).map("@".join)
+models = st.builds(ModelRef, model=model_names, missing=st.sampled_from(["error", "skip"]), digest=st.none() | digests)
+uris = st.builds(UriRef, uri=addresses, mode=st.sampled_from(["stream", "copy"]), pin=json_mappings)
+references = artifacts | models | uris
+
+agents = st.builds(
+    AgentSpec,
+    name=identifiers,
+    image=st.none() | texts,
+    code=st.none() | texts,
+    entrypoints=st.dictionaries(identifiers, entrypoints, max_size=3),
+    request=st.none() | requests(),
+    metrics=st.dictionaries(identifiers, patterns, max_size=2),
+    signature=json_mappings,
+    env=st.dictionaries(variables, remarks, max_size=2),
+    secrets=st.dictionaries(variables, secrets, max_size=2),
+    volumes=json_mappings,
+    server=json_mappings,
+)
+nodes = st.builds(
+    Node,
+    name=texts,
+    place=texts,
+    capacity=resource_amounts,
+    labels=st.dictionaries(texts, texts, max_size=2),
+    cpu_ids=tuples_of(st.integers(0, 255)),
+    gpu_ids=tuples_of(texts),
+)
+demands = st.builds(
+    Demand,
+    id=texts,
+    request=requests(),
+    place=texts,
+    node=st.none() | texts,
+    team=texts,
+    priority=integers,
+    weight=st.floats(1e-6, 1e6),
+    created_at=amounts,
+)
+grants = st.builds(
+    Grant,
+    id=texts,
+    node=texts,
+    amounts=resource_amounts,
+    cpu_ids=tuples_of(st.integers(0, 255)),
+    gpu_ids=tuples_of(texts),
+    reason=remarks,
+)
+reasons = st.builds(
+    Reason,
+    binding=texts,
+    node=st.none() | texts,
+    shortfall=amounts,
+    price=finite,
+    position=naturals,
+    expected_start=st.none() | amounts,
+    unblock=tuples_of(texts),
+    never=st.booleans(),
+    text=texts,
+)
+keys = st.builds(JobKey, dag=texts, run=texts, task=texts, index=st.integers(-1, 10_000))
+policies = st.builds(
+    JobPolicy,
+    place=texts,
+    team=identifiers,
+    priority=integers,
+    preemptible=st.booleans(),
+    wait_timeout_s=st.none() | amounts,
+    run_timeout_s=st.none() | st.floats(1e-9, 1e12),
+    infra_retries=naturals,
+    grace_s=amounts,
+    overrides=json_mappings,
+)
+jobs = st.builds(
+    JobSpec,
+    key=keys,
+    agent=agents,
+    entrypoint=entrypoints,
+    request=requests(),
+    verb=identifiers,
+    args=json_mappings,
+    inputs=st.dictionaries(identifiers, references, max_size=2),
+    outputs=tuples_of(identifiers),
+    policy=policies,
+    code=st.none() | artifacts,
+    seed=naturals,
+    lineage=json_mappings,
+    protocol=protocols,
+)
+job_files = st.builds(
+    JobFile,
+    attempt=texts,
+    nonce=texts,
+    entrypoint=entrypoints,
+    grant=grants,
+    store=addresses,
+    checkpoint=texts,
+    args=json_mappings,
+    inputs=st.dictionaries(identifiers, references, max_size=2),
+    outputs=tuples_of(identifiers),
+    metrics=st.dictionaries(identifiers, patterns, max_size=2),
+    env=st.dictionaries(variables, remarks, max_size=2),
+    code=st.none() | artifacts,
+    seed=naturals,
+    grace_s=amounts,
+    run_timeout_s=st.none() | st.floats(1e-9, 1e12),
+    protocol=protocols,
+)
+keeper_files = st.builds(KeeperFile, pid=st.integers(1, 2**22), boot_id=texts, start_ticks=naturals, limits=remarks, protocol=protocols)
+exits = st.builds(
+    Exit,
+    reason=st.sampled_from(ExitReason),
+    message=remarks,
+    code=st.none() | st.integers(0, 255),
+    signal=st.none() | st.integers(1, 64),
+    oom_kills=naturals,
+    started_at=amounts,
+    ended_at=amounts,
+    outputs=st.dictionaries(identifiers, artifacts, max_size=2),
+    metrics=st.dictionaries(remarks, finite, max_size=3),
+    peaks=st.dictionaries(identifiers, amounts, max_size=2),
+    protocol=protocols,
+)
+
+#: Every word that reads and writes itself as a mapping, and a strategy for it.
+WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
+    AgentSpec: agents,
+    ArtifactRef: artifacts,
+    Demand: demands,
+    Exit: exits,
+    Grant: grants,
+    JobFile: job_files,
+    JobKey: keys,
+    JobPolicy: policies,
+    JobSpec: jobs,
+    KeeperFile: keeper_files,
+    ModelRef: models,
+    Node: nodes,
+    Reason: reasons,
+    Request: requests(),
+    UriRef: uris,
+}
