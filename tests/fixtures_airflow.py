@@ -83,7 +83,7 @@ def dag_folder(tmp_path: Path) -> Path:
     return folder
 
 
-AGENT_CODE = '''
+AGENT_CODE = """
 import time
 
 
@@ -99,7 +99,7 @@ def forget(job):
 
 def fail(job):
     raise ValueError("the data is empty")
-'''
+"""
 
 MakeTask = Callable[..., Any]
 
@@ -113,6 +113,7 @@ def make_task(dag_folder: Path) -> MakeTask:
         with DAG("d", schedule=None) as dag:
             task = operator(task_id=task_id, **kwargs)
         dag.fileloc = str(dag_folder / "dag.py")
+        task.quick_s = 0.3 if "sleep" in (kwargs.get("args") or {}) else 10.0
         return task
 
     return make

@@ -117,7 +117,7 @@ class Readings:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; a progress bar's carriage return ends a line, too."""
-        *lines, rest = re.split(rb"[\r\n]", self._rest + data)
+        *lines, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
         # A line without an end must not grow for ever: numbers stand near the beginning or the end.
         self._rest = rest[-_CHUNK:]
         for line in lines:

@@ -17,7 +17,6 @@ import functools
 import json
 import os
 import resource
-import select
 import shutil
 import signal
 import subprocess
@@ -31,16 +30,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from . import limits, processes
 from .checkpoints import CheckpointSaver
 from .ending import Ending, conclude
+from .environment import environment
 from .protocol import PROTOCOL, JobError, JobFile, JobFolder, read_json, write_json
+from .wake import Wake
 
 _POLL_S = 0.2
 _WATCH_S = 0.5
-
-#: What of the starter's environment a job may see.
-ALLOWED = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX",
-    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
-)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,27 +86,6 @@ def _detach(folder: JobFolder) -> None:
     os.close(said)
 
 
-class Wake:
-    """Sleeps until a time has passed, a child has ended or a signal has come."""
-
-    def __init__(self) -> None:
-        self.terminated = False
-        self._read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        # Handlers of our own, since an ignored signal would stay ignored in the work.
-        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._terminate)
-
-    def _terminate(self, *_: object) -> None:
-        self.terminated = True
-
-    def wait(self, seconds: float) -> None:
-        """Sleep at most so many seconds."""
-        if select.select([self._read], [], [], max(0.0, seconds))[0]:
-            os.read(self._read, 4096)
-
-
 class Keeper:
     """Keeps one attempt from its start to its ``exit.json``.
 
@@ -120,7 +94,7 @@ class Keeper:
     job : `JobFile`
     folder : `JobFolder`
     handed : mapping
-        ``{"env": secrets by variable, "store": the store's options}``.
+        ``{"env": secrets by variable, "store": the store's options, "cgroups": whether to make any}``.
     wake : `Wake`
     """
 
@@ -135,7 +109,7 @@ class Keeper:
 
     def keep(self) -> None:
         """Do all of it."""
-        groups = limits.own_groups(_text("/proc/self/cgroup"), _text("/proc/self/mountinfo"))
+        groups = limits.own_groups(_text("/proc/self/cgroup"), _text("/proc/self/mountinfo")) if self._handed.get("cgroups", True) else {}
         name = limits.group_name(self._folder.path)
         _clear_leftovers(name, self._folder, groups)
         self._limits = limits.set_limits(name, self._job.amounts, self._job.cpu_ids, groups)
@@ -144,7 +118,7 @@ class Keeper:
         self._say_alive()
         outcome = self._outcome()
         limits.remove(self._limits.folders)
-        write_json(self._folder.exit, outcome)
+        write_json(self._folder.exit, outcome, durable=True)
         self._tidy(outcome)
 
     def _say_alive(self) -> None:
@@ -211,7 +185,7 @@ class Keeper:
             if wanted is not None:
                 self._end.stop = str(wanted.get("reason", "stopped"))
             elif self._wake.terminated:
-                self._end.stop = "stopped"
+                self._end.stop = "killed"  # whoever cancels writes stop.json first: this signal came from outside
         return self._end.stop is not None
 
     # --- the work ---
@@ -223,7 +197,9 @@ class Keeper:
         self._clear()
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._end.cpu_s = usage.ru_utime + usage.ru_stime
-        self._end.see_memory(usage.ru_maxrss * 1024)
+        # A child counts as holding what we held when it was started: only more than that is its own.
+        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+            self._end.see_memory(usage.ru_maxrss * 1024)
         self._end.oom_kills = limits.oom_kills(self._limits.folders)
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -359,33 +335,6 @@ def _is_kept(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def environment(job: JobFile, folder: JobFolder, around: Mapping[str, str], secrets: Mapping[str, str]) -> Dict[str, str]:
-    """Build the work's environment: an allow-list of ours, the grant's, the agent's, the secrets.
-
-    Parameters
-    ----------
-    around : mapping
-        The environment to take the allowed variables from.
-    """
-    threads = str(job.threads)
-    base = {name: value for name, value in around.items() if name in ALLOWED or name.startswith("LC_")}
-    base["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
-    return {
-        **base,
-        "TMPDIR": str(folder.scratch),
-        "DLA_JOB_DIR": str(folder.path),
-        "DLA_ATTEMPT": job.attempt,
-        "PYTHONHASHSEED": str(job.seed % 2**32),
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        **job.env,
-        **secrets,
-        "CUDA_VISIBLE_DEVICES": ",".join(job.gpu_ids),
-    }
 
 
 def _text(path: str) -> str:

@@ -9,8 +9,8 @@ CPUs granted by number, threads to match, and a watch on the memory held. Never
 
 from __future__ import annotations
 
-import hashlib
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
@@ -92,7 +92,7 @@ def _below(point: Path, root: str, path: str) -> Path:
 
 def group_name(folder: Path) -> str:
     """Return the name of an attempt's control groups: one for each job folder on this machine."""
-    return f"dla-{hashlib.sha256(str(folder.parent).encode()).hexdigest()[:8]}-{folder.name}"
+    return f"dla-{zlib.crc32(str(folder.parent).encode()):08x}-{folder.name}"
 
 
 def set_limits(name: str, amounts: dict[str, float], cpu_ids: Sequence[int], groups: dict[str, Path]) -> Limits:

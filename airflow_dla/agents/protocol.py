@@ -232,13 +232,14 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write a file that is there whole or not at all; `durable` also after a power cut."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     partial.replace(path)
 
 

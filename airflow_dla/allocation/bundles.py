@@ -5,8 +5,8 @@ Demand i wants :math:`s_i` bundles; a node has room b:
 
 .. math:: \sum_i a_{ir} h_i \le b_r, \quad 0 \le h_i \le s_i
 
-* ``strict``: one linear programme for each priority, highest first,
-  :math:`\max \sum_i w_i h_i`, by HiGHS; of equals, the elder goes first.
+* ``strict``: the linear programme :math:`\max \sum_i w_i h_i`, by HiGHS; of equals, the
+  one that is served first. The demands are of one priority: `settling` sees to that.
 * ``proportional``: :math:`h_i = s_i \max(0, 1 - \lambda / w_i)` with the least lambda that fits.
 * ``water-filling``: progressive filling; when a resource is used up, those who need it
   stop and the others go on.
@@ -26,34 +26,28 @@ from airflow_dla.allocation.shedding import water_filling as fill_one
 from airflow_dla.allocation.solver import minimise
 from airflow_dla.allocation.table import Bools, Floats, Ints
 
-_AGE = 1e-3
+_ORDER = 1e-3
 _FULL = 1e-9
 
-#: (bundle (k, R), span (k,), weight (k,), priority (k,), room (R,)) to (bundles (k,), price (R,)), in the order of shedding.
-BundleRule = Callable[[Floats, Floats, Floats, Ints, Floats], tuple[Floats, Floats]]
+#: (bundle (k, R), span (k,), weight (k,), room (R,)) to (bundles (k,), price (R,)), in the order of shedding.
+BundleRule = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 
 
-def strict(bundle: Floats, span: Floats, weight: Floats, priority: Ints, room: Floats) -> tuple[Floats, Floats]:
-    """Serve priorities one after another, each by a linear programme."""
-    given, price, left = np.zeros(len(span)), np.zeros(len(room)), room.copy()
-    elder = 1.0 - _AGE * np.arange(len(span)) / len(span)
-    for level in np.unique(priority)[::-1]:
-        own = np.flatnonzero(priority == level)
-        found = minimise(-weight[own] * elder[own], bundle[own].T, left, np.zeros(len(own)), span[own])
-        given[own] = found.x
-        left = np.maximum(0.0, left - found.x @ bundle[own])
-        price = np.maximum(price, found.price)
-    return given, price
+def strict(bundle: Floats, span: Floats, weight: Floats, room: Floats) -> tuple[Floats, Floats]:
+    """Give out as many GPUs as possible, weighted, by a linear programme."""
+    earlier = 1.0 - _ORDER * np.arange(len(span)) / len(span)
+    found = minimise(-weight * earlier, bundle.T, room, np.zeros(len(span)), span)
+    return np.clip(found.x, 0.0, span), found.price
 
 
-def proportional(bundle: Floats, span: Floats, weight: Floats, priority: Ints, room: Floats) -> tuple[Floats, Floats]:  # noqa: ARG001 rules are asked alike
+def proportional(bundle: Floats, span: Floats, weight: Floats, room: Floats) -> tuple[Floats, Floats]:
     """Shed the same fraction of every want: the resource that is shortest decides."""
     found = [shed_in_proportion(bundle[:, r] * span, weight, _one_group(span), room[r : r + 1])[1][0] for r in range(len(room))]
     price = np.array(found)
     return span * np.maximum(0.0, 1.0 - price.max() / weight), np.where(price == price.max(), price, 0.0)
 
 
-def water_filling(bundle: Floats, span: Floats, weight: Floats, priority: Ints, room: Floats) -> tuple[Floats, Floats]:  # noqa: ARG001 rules are asked alike
+def water_filling(bundle: Floats, span: Floats, weight: Floats, room: Floats) -> tuple[Floats, Floats]:
     """Raise all together; freeze those whose resource is used up, and go on with the rest."""
     given, price, left = np.zeros(len(span)), np.zeros(len(room)), room.copy()
     active = span > 0

@@ -73,7 +73,7 @@ class GpuSettlement:
             return span, np.zeros(len(self.room))
         weight, room = self.asked.weight[self.rows], np.maximum(self.room, 0.0)
         if self.asked.coupled[self.rows].any():
-            return BUNDLE_RULES[shedding](bundle, span, weight, self.asked.priority[self.rows], room)
+            return BUNDLE_RULES[shedding](bundle, span, weight, room)
         price = np.zeros(len(room))
         given, level = RULES[shedding](span, weight, np.zeros(len(span), dtype=np.intp), room[[self.column]])
         price[self.column] = level[0]

@@ -9,9 +9,9 @@ import numpy as np
 
 from airflow_dla.allocation.devices import charged_cpus, hand_out_cpus
 from airflow_dla.allocation.problem import Plan, Policy
-from airflow_dla.allocation.reasons import Nearest, Reasons, grant_reason, is_never, nearest
+from airflow_dla.allocation.reasons import Reasons, grant_reason, is_never, nearest
 from airflow_dla.allocation.solve import Solution, solve
-from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Ints, read_cluster, read_demands
+from airflow_dla.allocation.table import RELATIVE, Asked, Ints, read_cluster, read_demands
 from airflow_dla.specs import Demand, Grant, Node, Reason
 
 
@@ -69,13 +69,14 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
     solution = solve(asked, offered, policy)
     queue = solution.order[solution.where[solution.order] < 0]
     found = nearest(asked, offered, solution.free, queue)
-    never = is_never(asked, offered, nearest(asked, offered, offered.capacity, queue), queue)
-    prices = _prices(cluster, asked, solution, queue[~never], found.column[~never])
+    largest = nearest(asked, offered, offered.capacity, queue)
+    short = (found.shortfall > 0) & (found.node >= 0) & ~is_never(asked, offered, largest, queue)
+    prices = _prices(cluster, asked, solution, queue[short], found.column[short])
     reasons = Reasons(asked, offered, solution, policy, prices)
     shrunk = _shrunk(pending, asked, solution, reasons)
     return Plan(
         grants=_grants(cluster, live, pending, asked=asked, solution=solution, shrunk=shrunk),
-        waiting=_waiting(pending, queue, found, never, reasons),
+        waiting=dict(zip([pending[row].id for row in queue.tolist()], reasons.waiting(queue, found, largest), strict=True)),
         shrunk=shrunk,
         prices=prices,
     )
@@ -92,11 +93,6 @@ def _prices(cluster: Sequence[Node], asked: Asked, solution: Solution, queue: In
     first[column[::-1]] = asked.weight[queue[::-1]]
     found = dict(zip(asked.resources, np.maximum(highest, first).tolist(), strict=True))
     return {resource: found.get(resource, 0.0) for resource in _no_prices(cluster)}
-
-
-def _waiting(pending: Sequence[Demand], queue: Ints, found: Nearest, never: Bools, reasons: Reasons) -> dict[str, Reason]:
-    ids = [pending[row].id for row in queue.tolist()]
-    return dict(zip(ids, reasons.waiting(queue, found, never), strict=True))
 
 
 def _shrunk(pending: Sequence[Demand], asked: Asked, solution: Solution, reasons: Reasons) -> dict[str, Reason]:

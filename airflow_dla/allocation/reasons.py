@@ -163,19 +163,24 @@ class Reasons:
     policy: Policy
     prices: Mapping[str, float]
 
-    def waiting(self, rows: Ints, found: Nearest, never: Bools) -> Iterator[Reason]:
-        """Write a reason for each of `rows`, which wait, in the order of admission."""
+    def waiting(self, rows: Ints, found: Nearest, largest: Nearest) -> Iterator[Reason]:
+        """Write a reason for each of `rows`, which wait, in the order of admission.
+
+        Parameters
+        ----------
+        found, largest : `Nearest`
+            Where least is missing of what is free, and of what there is at all.
+        """
+        never = is_never(self.asked, self.offered, largest, rows)
         positions = np.cumsum(~never)
-        largest = nearest(self.asked, self.offered, self.offered.capacity, rows[never])
-        nevers = iter(range(len(largest.node)))
         beyond_quota = np.asarray((self.asked.minimum[rows] > self.solution.quota[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
         facts = zip(
             rows.tolist(), never.tolist(), beyond_quota.tolist(), positions.tolist(),
             found.node.tolist(), found.column.tolist(), found.shortfall.tolist(), found.room.tolist(), strict=True,
         )  # fmt: skip
-        for row, hopeless, beyond, position, node, column, shortfall, room in facts:
+        for place, (row, hopeless, beyond, position, node, column, shortfall, room) in enumerate(facts):
             if hopeless:
-                yield _never(self.asked, self.offered, largest, next(nevers), row)
+                yield _never(self.asked, self.offered, largest, place, row)
             elif beyond:
                 yield self._over_quota(row, position)
             elif node < 0:

@@ -54,7 +54,7 @@ def clean_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     >>> clean_environment({"PATH": "/bin", "AIRFLOW__CORE__EXECUTOR": "x", "_AIRFLOW_X": "1"}, Path("/demo"))
     {'PATH': '/bin', 'AIRFLOW_HOME': '/demo'}
     """
-    kept = {name: value for name, value in environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    kept = {name: value for name, value in environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW", "__AIRFLOW"))}
     return {**kept, "AIRFLOW_HOME": str(home)}
 
 

@@ -53,8 +53,15 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         sys.exit(1)  # who read our answer has gone, and needs no message
     except (DlaError, OSError) as error:
-        sys.stderr.write(f"airflow dla: {error}\n")
+        sys.stderr.write(f"airflow dla: {_said(error)}\n")
         sys.exit(1)
+
+
+def _said(error: Exception) -> str:
+    """Write an error; the system's own with its file first."""
+    if isinstance(error, OSError) and not isinstance(error, DlaError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 @contextlib.contextmanager

@@ -158,6 +158,9 @@ class Follow:
             self._say(f"Not launched: {conflict}")
             return
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")
+        self.workspace.metrics.incr("dla.job.launched")
+        if self.attempt.granted_at is not None:
+            self.workspace.metrics.timing("dla.job.wait", self.attempt.granted_at - self.attempt.created_at)
 
     def _watch(self) -> None:
         assert self.attempt.grant is not None

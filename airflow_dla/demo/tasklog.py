@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
+from typing import Final
+
+#: Loggers that speak of the machinery around a task, which in an Airflow of many processes is elsewhere.
+_AROUND: Final = (b'"logger":"airflow.api_fastapi.', b'"logger":"airflow.sdk.definitions.dag"')
 
 
 class TaskLogs(io.RawIOBase):
@@ -46,5 +50,7 @@ class TaskLogs(io.RawIOBase):
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """Append one line, or several."""
-        with self._lock, self._target.open("ab") as file:
-            return file.write(data)
+        with self._lock:
+            target = self._rest if any(name in data for name in _AROUND) else self._target
+            with target.open("ab") as file:
+                return file.write(data)

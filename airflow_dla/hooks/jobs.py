@@ -16,8 +16,6 @@ from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secr
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import Demand, ExitReason, JobSpec
 
-#: Seconds to wait for a job that may be quick before its task is deferred.
-QUICK_S: Final = 3.0
 #: Seconds a task waits for a ledger that does not answer before it leaves the rest to Airflow's retries.
 _LEDGER_S: Final = 60.0
 #: Airflow kills a task so many seconds after it asked it to end; our part must be done before.

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, bindparam, delete, func, insert, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
 
 from airflow_dla.ledger import capacity, rows
 from airflow_dla.ledger.database import Transaction
@@ -26,8 +25,8 @@ _EXPIRED = grants.c.suspect.is_(False) & (grants.c.expires_at < bindparam("now")
 
 # PostgreSQL takes all reasons in one statement; one UPDATE each would be a message each.
 _REASONS_AT_ONCE = text(
-    "UPDATE dla_demands SET reason = given.reason FROM unnest(:ids, :reasons) AS given(id, reason) WHERE dla_demands.id = given.id"
-).bindparams(bindparam("ids", type_=ARRAY(Text)), bindparam("reasons", type_=ARRAY(Text)))
+    "UPDATE dla_demands SET reason = given.value FROM json_each_text(CAST(:reasons AS json)) AS given WHERE dla_demands.id = given.key"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def _explain(tx: Transaction, decision: Decision, known: Mapping[str, _Pending])
     if not changed:
         return
     if tx.connection.dialect.name == "postgresql":
-        tx.connection.execute(_REASONS_AT_ONCE, {"ids": list(changed), "reasons": list(changed.values())})
+        tx.connection.execute(_REASONS_AT_ONCE, {"reasons": rows.dump(changed)})
         return
     one = update(demands).where(demands.c.id == bindparam("of")).values(reason=bindparam("why"))
     tx.connection.execute(one, [{"of": id_, "why": said} for id_, said in changed.items()])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -17,7 +18,12 @@ from airflow_dla.errors import InvalidSpec
 from airflow_dla.ledger.records import Alias, AliasMove, Attempt, Event, Lease, ModelVersion, NodeRow
 from airflow_dla.specs import AgentSpec, AttemptState, Exit, ExitReason, Grant, JobSpec, Node, Reason, Request
 
+# One encoder each: json.dumps would make a new one for every value.
+_plain: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_reason: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 _REASON_FIELDS: Final = ("binding", "node", "shortfall", "price", "position", "expected_start", "unblock", "never", "text")
+_reason_values: Final = attrgetter(*_REASON_FIELDS)
 
 
 def dump(value: Mapping[str, Any]) -> str:
@@ -29,7 +35,7 @@ def dump(value: Mapping[str, Any]) -> str:
         If a number is not finite, or a value is not plain JSON.
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _plain(value)
     except (TypeError, ValueError) as error:
         raise InvalidSpec(f"the ledger holds plain JSON with finite numbers, got {_shown(value)}: {error}") from None
 
@@ -40,7 +46,7 @@ def _shown(value: object) -> str:
 
 def dump_reason(reason: Reason) -> str:
     """Write a reason, every field: a round may write thousands."""
-    return json.dumps({name: getattr(reason, name) for name in _REASON_FIELDS}, separators=(",", ":"))
+    return _reason(dict(zip(_REASON_FIELDS, _reason_values(reason), strict=True)))
 
 
 @lru_cache(maxsize=16_384)

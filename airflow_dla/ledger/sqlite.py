@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
@@ -89,7 +91,7 @@ class Sqlite:
             hide_parameters=True,
         )
         event.listen(engine, "connect", self._set_up)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._begin)
         return engine
 
     def _set_up(self, connection: Any, _record: object) -> None:
@@ -97,6 +99,13 @@ class Sqlite:
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute(f"PRAGMA synchronous={'FULL' if self.options.durable else 'OFF'}")
         cursor.close()
+
+    def _begin(self, connection: Connection) -> None:
+        raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+        if connection.get_execution_options().get("dla_write"):
+            _begin_write(raw, self.options.wait_s)
+        else:
+            raw.execute("BEGIN DEFERRED")
 
     def exists(self) -> bool:
         """Whether the file is there; asking SQLite would create it."""
@@ -160,6 +169,25 @@ class Sqlite:
         return error
 
 
-def _begin(connection: Connection) -> None:
-    mode = "IMMEDIATE" if connection.get_execution_options().get("dla_write") else "DEFERRED"
-    connection.exec_driver_sql(f"BEGIN {mode}")
+def _begin_write(connection: sqlite3.Connection, wait_s: float) -> None:
+    """Wait for other writers in short random naps.
+
+    SQLite's own waiting sleeps longer and longer, up to 100 ms, while the lock is free.
+    """
+    deadline = time.monotonic() + wait_s
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while not _began(connection, last=time.monotonic() > deadline):
+            time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311  (jitter is no secret)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(wait_s * 1000)}")
+
+
+def _began(connection: sqlite3.Connection, *, last: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if last or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+            raise
+        return False
+    return True

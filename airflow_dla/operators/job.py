@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
 
 from airflow_dla.errors import DlaError, JobError
-from airflow_dla.hooks.jobs import QUICK_S, JobHook
+from airflow_dla.hooks.jobs import JobHook
 from airflow_dla.hooks.workspace import DlaHook
 from airflow_dla.ledger import Attempt
 from airflow_dla.operators.building import Fields, build, job_key, lineage, prepare
@@ -56,6 +56,8 @@ class JobOperator(BaseOperator):
     """
 
     verb: ClassVar[str] = "job"
+    #: Seconds to wait here for a job that may be quick, before deferring.
+    quick_s: ClassVar[float] = 3.0
     template_fields: Sequence[str] = ("agent", "entrypoint", "args", "inputs", "outputs", "request", "policy", "dla_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"agent": "json", "args": "json", "inputs": "json", "policy": "json"}
     operator_extra_links: Collection[BaseOperatorLink] = (JobLogLink(), ArtifactLink())
@@ -105,7 +107,7 @@ class JobOperator(BaseOperator):
         with failing_for_good():
             attempt = self._open(context)
             reason = self.hook.cannot_defer(attempt) if self.deferrable else "deferrable=False"
-            if not reason and (ended := self.hook.wait(attempt, timeout_s=QUICK_S)) is None:
+            if not reason and (ended := self.hook.wait(attempt, timeout_s=self.quick_s)) is None:
                 self._defer(self.hook.find(attempt.id))
             if reason:
                 self.log.info("Following the job here, in the worker: %s", reason)
@@ -184,7 +186,7 @@ class JobOperator(BaseOperator):
         workspace = self.hook.get_conn()
         deadline = None
         if self.execution_timeout is not None:
-            deadline = workspace.ledger.now() + self.execution_timeout.total_seconds() - QUICK_S
+            deadline = workspace.ledger.now() + self.execution_timeout.total_seconds() - self.quick_s
         trigger = JobTrigger(
             dla_conn_id=self.dla_conn_id,
             fingerprint=workspace.fingerprint,

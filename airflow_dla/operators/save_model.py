@@ -79,7 +79,7 @@ class SaveModelOperator(JobOperator):
         version = workspace.registry.register(
             self.model,
             digest=artifact.digest,
-            signature=read_json(workspace, attempt.exit.outputs["signature"].digest, "signature.json"),
+            signature=signature_of(read_json(workspace, attempt.exit.outputs["signature"].digest, "signature.json")),
             metrics=report.get("metrics", {}),
             lineage=model_lineage(workspace, attempt, (self.inputs or {}).get("model")),
             registered_by=attempt.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def discover(name: str, place: str = "local") -> Node:
     """
     ids = tuple(sorted(os.sched_getaffinity(0)))
     groups = list(_groups(_text(Path("/proc/self/cgroup")), _text(Path("/proc/self/mountinfo"))))
-    capacity = {"cpu": cpus(len(ids), groups), "memory": round(memory_bytes(_total_memory(), groups) / _GIB, 3)}
+    capacity = {"cpu": cpus(len(ids), groups), "memory": math.floor(memory_bytes(_total_memory(), groups) / _GIB * 1000) / 1000}
     return Node(name=name, place=place, capacity=capacity, cpu_ids=ids)
 
 

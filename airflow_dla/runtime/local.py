@@ -55,13 +55,19 @@ class LocalRuntime:
         What the artifact store needs besides its URL; handed to keepers through a pipe.
     python : str
         Interpreter of keepers and of ``python`` commands.
+    cgroups : bool
+        Whether limits may be put in force by control groups; without them CPUs are held
+        by affinity and memory is watched.
     """
 
-    def __init__(self, root: Path, *, node: str, store_options: Mapping[str, Any] | None = None, python: str = sys.executable) -> None:
+    def __init__(
+        self, root: Path, *, node: str, store_options: Mapping[str, Any] | None = None, python: str = sys.executable, cgroups: bool = True
+    ) -> None:
         self.root = root.absolute()
         self.node = node
         self._store_options = dict(store_options or {})
         self._python = python
+        self._cgroups = cgroups
 
     # --- the contract ---
 
@@ -191,7 +197,8 @@ class LocalRuntime:
             )  # fmt: skip
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(json.dumps({"env": dict(launch.secrets), "store": self._store_options}).encode())
+            handed = {"env": dict(launch.secrets), "store": self._store_options, "cgroups": self._cgroups}
+            process.stdin.write(json.dumps(handed).encode())
         process.wait()
 
 
@@ -329,10 +336,8 @@ def _write_once(path: Path, value: Mapping[str, Any]) -> None:
 
 def _partial(path: Path, value: Mapping[str, Any]) -> Path:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
+    # No fsync: after a power cut no process of an attempt is left, and it is lost in any case.
+    partial.write_text(json.dumps(value), encoding="utf-8")
     return partial
 
 

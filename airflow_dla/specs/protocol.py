@@ -8,10 +8,13 @@ A job's folder, written by the runtime, the keeper and the runner:
 =================== ==========================================================
 ``job.json``        `JobFile`, written by the runtime before anything starts
 ``keeper.json``     `KeeperFile`: pid, boot id and start time; alive means all three match
+``cgroups.json``    control groups made for it, and the files that hold its limits
 ``stop.json``       ``{"reason": …}``: stop is wanted; before the start, it never starts
 ``log``             stdout and stderr of the work, in order
 ``metrics.jsonl``   every line the runner said, once more
 ``in/ out/ code/``  inputs, outputs and the shipped code
+``checkpoint/``     a plain folder, restored before the start and saved after
+``checkpoints/N/``  what ``job.checkpoint.save`` wrote whole
 ``exit.json``       `Exit`, written atomically when everything is published
 =================== ==========================================================
 

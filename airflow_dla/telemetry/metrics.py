@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Metrics(Protocol):
@@ -49,19 +52,31 @@ class StatsdMetrics:
     def _client(self) -> Any:
         import statsd  # noqa: PLC0415 - only where a workspace names a host
 
-        return statsd.StatsClient(*self._address)
+        try:
+            return statsd.StatsClient(*self._address)
+        except OSError as error:
+            log.warning("No metrics from this process: StatsD host %s cannot be resolved: %s", self._address[0], error)
+            return None
 
     def incr(self, name: str, *, tags: Mapping[str, str] | None = None) -> None:
         """Count one event."""
-        self._client.incr(_flat(name, tags))
+        if self._client:
+            self._client.incr(_flat(name, tags))
 
     def gauge(self, name: str, value: float, *, tags: Mapping[str, str] | None = None) -> None:
         """Say how much of something there is."""
-        self._client.gauge(_flat(name, tags), value)
+        if self._client:
+            self._client.gauge(_flat(name, tags), value)
 
     def timing(self, name: str, seconds: float, *, tags: Mapping[str, str] | None = None) -> None:
         """Say how long something took; StatsD wants milliseconds."""
-        self._client.timing(_flat(name, tags), seconds * 1000)
+        if self._client:
+            self._client.timing(_flat(name, tags), seconds * 1000)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._client:
+            self._client.close()
 
 
 def _flat(name: str, tags: Mapping[str, str] | None) -> str:

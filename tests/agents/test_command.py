@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,12 +17,12 @@ PLACES = {"inputs.train": "/in/train", "outputs.model": "/out/model", "checkpoin
 def test_flags():
     """Numbers, truth, lists, nothing and placeholders become the flags that argparse reads."""
     args = {"lr": 3e-4, "n": 5, "amp": True, "no": False, "none": None, "ks": [1, "b"], "data": "{inputs.train}/x.csv", "cfg": {"a": 1}}
-    expected = "--lr 0.0003 --n 5 --amp --ks 1 b --data /in/train/x.csv --cfg".split()
+    expected = ["--lr", "0.0003", "--n", "5", "--amp", "--ks", "1", "b", "--data", "/in/train/x.csv", "--cfg"]
     assert flags(args, PLACES) == [*expected, '{"a": 1}']
 
 
 @pytest.mark.parametrize("text", ["{}", '{"a": 1}', "{other}", "{{x}}", "{inputs}"])
-def test_other_braces_stay(text):
+def test_other_braces_stay(text: str):
     """Only our placeholders are replaced."""
     assert fill(text, PLACES) == text
 
@@ -32,7 +34,7 @@ def test_unknown_placeholder():
 
 
 @given(st.lists(st.integers(0, 999), max_size=20), st.data())
-def test_readings_do_not_depend_on_the_cut(numbers, data):
+def test_readings_do_not_depend_on_the_cut(numbers: list[int], data: Any):
     """However the bytes are cut, every line's metric is found once."""
     text = b"".join(b"noise %d\nauc=%d%s" % (n, n, data.draw(st.sampled_from([b"\n", b"\r", b"\r\n"]))) for n in numbers)
     found: list[dict[str, float]] = []

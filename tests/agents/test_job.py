@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from airflow_dla.agents import Job
 from airflow_dla.agents.protocol import JobError
 
 
-def train(job):
+def train(job: Job):
     """Stand for a user's function."""
     numbers = job.inputs["train"].arrays()["x"]
     for step in range(job.args["epochs"]):
@@ -123,7 +124,7 @@ def test_plain_checkpoint_folder():
 
 
 @pytest.mark.parametrize(("name", "value"), [("loss", "x"), ("loss", [1, 2]), ("", 1), ("a/b", 1), ("loss", np.zeros(2))])
-def test_metrics_are_numbers_with_names(name, value):
+def test_metrics_are_numbers_with_names(name: str, value: Any):
     """What is no number, or has no proper name, is refused at once."""
     with pytest.raises(JobError, match="metric"):
         Job.fake().log(**{name: value})

@@ -50,7 +50,7 @@ def test_version_2(unified: Path):
 
 
 @pytest.mark.parametrize("controllers", ["hugetlb", "cpu pids", ""])
-def test_unified_without_both_is_passed_over(unified: Path, controllers):
+def test_unified_without_both_is_passed_over(unified: Path, controllers: str):
     """A unified hierarchy without cpu and memory is left alone; the memory is watched instead."""
     (unified / "cgroup.controllers").write_text(controllers)
     found = limits.set_limits("dla-x-job.1", AMOUNTS, (), {"unified": unified})

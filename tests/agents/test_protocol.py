@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contracts.runtime import job_file
@@ -34,8 +35,8 @@ def test_job_file_is_read_as_written(tmp_path: Path):
     digest = "sha256:" + "0" * 64
     full = job_file(
         "job.3", ["python", "x.py"], args={"a": [1]}, outputs=("model",), seed=7, code=ArtifactRef(digest=digest, kind="code"),
-        inputs={"train": ArtifactRef(digest=digest), "far": UriRef(uri="s3://b/x")}, metrics={"a": "(.)"}, env={"A": "1"}, run_timeout_s=5.0,
-        grant=Grant(id="job.3", node="n", amounts={"cpu": 1.5}, cpu_ids=(0, 1), gpu_ids=("0",)),
+        inputs={"train": ArtifactRef(digest=digest), "far": UriRef(uri="s3://b/x")}, metrics={"a": "(.)"}, env={"A": "1"},
+        run_timeout_s=5.0, grant=Grant(id="job.3", node="n", amounts={"cpu": 1.5}, cpu_ids=(0, 1), gpu_ids=("0",)),
     )  # fmt: skip
     for written in (full, job_file()):
         (tmp_path / "job.json").write_text(json.dumps(written.to_mapping()))
@@ -60,7 +61,7 @@ def test_newer_keys_are_passed_over_and_other_versions_refused(tmp_path: Path):
         protocol.JobFile.read(path)
 
 
-def job_of(tmp_path: Path, **fields):
+def job_of(tmp_path: Path, **fields: Any):
     """Return a job's file as the keeper reads it, and its folder."""
     (tmp_path / "job.json").write_text(json.dumps(job_file(**fields).to_mapping()))
     return protocol.JobFile.read(tmp_path / "job.json"), protocol.JobFolder(tmp_path)
@@ -83,7 +84,7 @@ def job_of(tmp_path: Path, **fields):
         (Ending(1.0, code=0, error=("lost", "output 'x': full")), ExitReason.LOST, "output 'x': full"),
     ],
 )
-def test_exit_is_read_as_written(tmp_path: Path, end, reason, said):
+def test_exit_is_read_as_written(tmp_path: Path, end: Ending, reason: ExitReason, said: str):
     """Every end of the keeper is an Exit: reason told apart, code or signal, last metrics, peaks."""
     job, folder = job_of(tmp_path, run_timeout_s=9.0)
     lines = protocol.Lines("n0nce", os.open(folder.log, os.O_RDWR | os.O_CREAT | os.O_APPEND), folder.lines)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def _torch_zip(path: Path) -> None:
         ("objects.npz", lambda path: np.savez(path, a=np.array([{}], dtype=object))),
     ],
 )
-def test_refuses_pickles(model: Path, name, write):
+def test_refuses_pickles(model: Path, name: str, write: Callable[[Path], Any]):
     """A pickle is found by name, by its first bytes or inside an archive, and the way out is named."""
     write(model / name)
     with pytest.raises(JobError, match=f"(?s){name}.*is a pickle.*safetensors"):
@@ -82,15 +84,15 @@ def test_takes_plain_files(model: Path):
         '{"inputs": [{"name": "x", "dtype": "f", "shape": 3}], "outputs": []}',
     ],
 )
-def test_refuses_a_bad_signature(model: Path, text):
+def test_refuses_a_bad_signature(model: Path, text: str):
     """A signature.json that breaks the form is refused with the form."""
     (model / "signature.json").write_text(text)
-    with pytest.raises(JobError, match="signature.json must be"):
+    with pytest.raises(JobError, match=r"signature\.json must be"):
         read_signature(model)
 
 
 @pytest.mark.parametrize("data", [b"", b"abc", b"\xff" * 16, b"\x02\0\0\0\0\0\0\0[]"])
-def test_refuses_a_damaged_safetensors_file(model: Path, data):
+def test_refuses_a_damaged_safetensors_file(model: Path, data: bytes):
     """A file that only has the name of safetensors is refused."""
     (model / "a.safetensors").write_bytes(data)
     with pytest.raises(JobError, match="no safetensors file"):

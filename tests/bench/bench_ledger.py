@@ -91,23 +91,30 @@ def rounds(name: str, make: Callable[[], SqlLedger]) -> None:
     """Measure rounds by what they do, with a decision made beforehand."""
     for count in (100, 1_000, 10_000):
         ledger = make()
-        ledger.register_node(node(cpu=1e6))
         fill(ledger, count)
-        seen: list[Snapshot] = []
-        ledger.round(lambda snapshot: seen.append(snapshot) or Decision(), holder="h", lease_s=60, force=True)
-        decisions = iter([explain_all(seen[0], turn) for turn in range(5)])
-        same = explain_all(seen[0], 4)
-        every = grant_all(seen[0])
-        figures = {
-            "read": timed(lambda: ledger.round(lambda _: Decision(), holder="h", lease_s=60, force=True)),
-            "read, every reason new": timed(lambda: ledger.round(lambda _: next(decisions), holder="h", lease_s=60, force=True)),
-            "read, no reason new": timed(lambda: ledger.round(lambda _: same, holder="h", lease_s=60, force=True)),
-            "skipped": timed(lambda: ledger.round(lambda _: same, holder="h", lease_s=60)),
-            "read, all granted": timed(lambda: ledger.round(lambda _: every, holder="h", lease_s=60, force=True), times=1),
-        }
-        for what, (cpu, wall) in figures.items():
+        for what, (cpu, wall) in round_figures(ledger).items():
             say(f"{name:11} {count:6} pending: {what:24} {cpu:8.1f} ms CPU {wall:8.1f} ms wall")
         ledger.close()
+
+
+def round_figures(ledger: SqlLedger) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds of rounds over what waits in a ledger."""
+    ledger.register_node(node(cpu=1e6))
+    seen: list[Snapshot] = []
+
+    def forced(decide: Callable[[Snapshot], Decision]) -> Callable[[], object]:
+        return lambda: ledger.round(decide, holder="h", lease_s=60, force=True)
+
+    forced(lambda snapshot: seen.append(snapshot) or Decision())()
+    decisions = iter([explain_all(seen[0], turn) for turn in range(5)])
+    same, every = explain_all(seen[0], 4), grant_all(seen[0])
+    return {
+        "read": timed(forced(lambda _: Decision())),
+        "read, every reason new": timed(forced(lambda _: next(decisions))),
+        "read, no reason new": timed(forced(lambda _: same)),
+        "skipped": timed(lambda: ledger.round(lambda _: same, holder="h", lease_s=60)),
+        "read, all granted": timed(forced(lambda _: every), times=1),
+    }
 
 
 def attempts(name: str, make: Callable[[], SqlLedger]) -> None:
@@ -155,10 +162,8 @@ def race(name: str, make: Callable[[], SqlLedger], *, processes: int = 8, capaci
     assert used == 0
     assert max(most, most_ever) <= capacity
     assert grants == processes * times
-    rate = grants / wall
-    say(
-        f"{name:11} race: {grants} grants in {wall:.1f} s, {rate:.0f} /s; most held {most_ever} of {capacity} by the history, {most} by the books"
-    )
+    say(f"{name:11} race: {processes} processes took {grants} grants in {wall:.1f} s, {grants / wall:.0f} /s")
+    say(f"{name:11} race: most held {most_ever} of {capacity} by the history, {most} by the processes' own books")
     ledger.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -106,6 +107,15 @@ def bounds(demand: Demand, grant: Grant, resource: str) -> tuple[float, float]:
     return found.minimum * times, found.wanted * times
 
 
+def least(demand: Demand, resource: str) -> float:
+    """Return the least that a demand may be granted, with the fewest GPUs it may have."""
+    found = demand.request.amounts[resource]
+    if not found.per_gpu:
+        return found.minimum
+    gpu = demand.request.amounts["gpu"]
+    return found.minimum * max(gpu.minimum, min(1.0, gpu.wanted))
+
+
 @pytest.mark.parametrize("shedding", SHEDDINGS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 class AllocationLaws:
@@ -202,6 +212,22 @@ class AllocationLaws:
                 free = {name: node.capacity[name] - charged(grants, node.name, name) for name in ("cpu", "memory")}
                 fits = all(found.minimum <= free[name] for name, found in demand.request.amounts.items())
                 assert not fits or demand.place not in {"any", node.place}
+
+    @LAW
+    @given(problem=problems())
+    def test_strict_serves_priorities_one_by_one(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Lexicographic: under strict shedding nobody gets more than its minimum of what a higher priority lacks there."""
+        if shedding != "strict":
+            return
+        cluster, live, pending = problem
+        answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
+        granted = [demand for demand in pending if demand.id in answer.grants]
+        for high, low in itertools.permutations(granted, 2):
+            upper, lower = answer.grants[high.id], answer.grants[low.id]
+            if high.priority > low.priority and upper.node == lower.node:
+                for resource in ("cpu", "memory"):
+                    lacking = upper.amounts[resource] < bounds(high, upper, resource)[1] * (1 - 2 * RELATIVE)
+                    assert not lacking or lower.amounts[resource] <= least(low, resource) + 1e-6
 
     @LAW
     @given(problem=problems(gpus=False))

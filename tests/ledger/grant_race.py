@@ -45,10 +45,12 @@ def take_and_release(index: int, url: str, books: str, times: str) -> None:
     for turn in range(int(times)):
         id_ = f"{index}-{turn}"
         ledger.request(demand(id_))
+        ledger.round(first_come, holder=id_, lease_s=60)
         while not isinstance(ledger.answer(id_), Lease):
-            if not ledger.round(first_come, holder=id_, lease_s=60).granted:
-                time.sleep(0.002)
+            time.sleep(0.005)
+            ledger.round(first_come, holder=id_, lease_s=60)
         account(Path(books), 1)
+        time.sleep(0.001)
         account(Path(books), -1)
         ledger.release([id_])
     ledger.close()

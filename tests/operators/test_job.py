@@ -39,7 +39,7 @@ def test_a_quick_job_ends_without_a_deferral(make_task: MakeTask) -> None:
 
 def test_a_long_job_defers_once_and_resumes_with_its_result(make_task: MakeTask) -> None:
     """The trigger that is handed over survives its journey, and the resume delivers."""
-    task = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 3.5})
+    task = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 1})
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context("t"))
     path, kwargs = deferred.value.trigger.serialize()
@@ -54,16 +54,18 @@ def test_a_long_job_defers_once_and_resumes_with_its_result(make_task: MakeTask)
 
 def test_a_synchronous_task_follows_in_the_worker(make_task: MakeTask) -> None:
     """``deferrable=False`` never defers."""
-    task = make_task(JobOperator, entrypoint=["python", "script.py"], deferrable=False, agent={"name": "x", "metrics": {"acc": r"acc=(\S+)"}})
+    task = make_task(
+        JobOperator, entrypoint=["python", "script.py"], deferrable=False, agent={"name": "x", "metrics": {"acc": r"acc=(\S+)"}}
+    )
     assert task.execute(context("t")) == {"acc": 0.5}
 
 
 def test_a_retry_takes_the_running_attempt_over(make_task: MakeTask) -> None:
     """A second try of the same task starts no second process."""
-    task = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 4})
+    task = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 1.5})
     with pytest.raises(TaskDeferred):
         task.execute(context("t"))
-    retry = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 4}, deferrable=False)
+    retry = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 1.5}, deferrable=False)
     retry.execute(context("t", try_number=2))
     last = ledger().last_attempt(JobKey(dag="d", run="r", task="t").id)
     assert last.number == 1

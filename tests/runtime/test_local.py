@@ -81,7 +81,7 @@ def test_function_with_data(local: LocalRuntime, launch: Make, store: Store, tmp
     assert (tmp_path / "got" / "sum.txt").read_text() == "10"
     log = local.logs("job.1", 0).data
     assert log.count(b"::dla:n0nce::") == len((local.root / "job.1" / "metrics.jsonl").read_text().splitlines()) == 5
-    assert not (local.root / "job.1" / "in").exists()
+    wait_until(lambda: not (local.root / "job.1" / "in").exists())
 
 
 def test_same_seed_same_bytes(local: LocalRuntime, launch: Make):
@@ -211,26 +211,25 @@ def test_leftover_groups_are_removed(local: LocalRuntime, launch: Make):
     assert processes_of(local) == set()
 
 
-def test_daemon_is_ended_with_the_work(local: LocalRuntime, launch: Make):
-    """A daemon that forked twice into a session of its own, with an empty environment, does not outlive the work."""
-    code = """
-        import os, sys, time
+DAEMON = """
+    import os, sys, time
+    if os.fork() == 0:
+        os.setsid()
         if os.fork() == 0:
-            os.setsid()
-            if os.fork() == 0:
-                os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(62.5)"], {})
-            os._exit(0)
-        time.sleep(0.2)
-        print("left")
-    """
-    found = run(local, launch(code, ["python", "work.py"]))
-    assert found.succeeded
-    lines = [
-        Path(f"/proc/{pid}/cmdline").read_bytes()
-        for pid in map(str, os.listdir("/proc"))
-        if pid.isdigit() and Path(f"/proc/{pid}/cmdline").exists()
-    ]
-    assert not any(b"sleep(62.5)" in line for line in lines)
+            os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(62.5)"], {})
+        os._exit(0)
+    time.sleep(0.2)
+    print("left")
+"""
+
+
+@pytest.mark.parametrize("limits", ["cgroups", "watch"])
+def test_daemon_is_ended_with_the_work(tmp_path: Path, launch: Make, limits: str):
+    """A daemon that forked twice into a session of its own, with an empty environment, does not outlive the work."""
+    local = LocalRuntime(tmp_path / "jobs", node="laptop", cgroups=limits == "cgroups")
+    assert run(local, launch(DAEMON, ["python", "work.py"])).succeeded
+    lines = [path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit()]
+    assert not any(b"sleep(62.5)" in line.read_bytes() for line in lines if line.exists())
 
 
 def test_background_child_holding_the_pipe(local: LocalRuntime, launch: Make):
@@ -255,19 +254,19 @@ def test_large_and_binary_log(local: LocalRuntime, launch: Make):
     assert bytes(range(256)) in local.logs("job.1", 64 * 2**20).data
 
 
-def test_out_of_memory(local: LocalRuntime, launch: Make):
-    """More memory than granted ends as out_of_memory, with the limit in the message."""
-    status = Status(alive=False)
-    local.submit(
-        launch(
-            entrypoint=["python", "-c", "x = bytearray(2**28); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(60)"],
-            grant=grant(memory=0.0625),
-        )
-    )
-    status = local.status("job.1")
+HOG = "x = bytearray(2**28); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(60)"
+
+
+@pytest.mark.parametrize("limits", ["cgroups", "watch"])
+def test_out_of_memory(tmp_path: Path, launch: Make, limits: str):
+    """More memory than granted ends as out_of_memory, by the kernel or by the watch."""
+    local = LocalRuntime(tmp_path / "jobs", node="laptop", cgroups=limits == "cgroups")
+    local.submit(launch(entrypoint=["python", "-c", HOG], grant=grant(memory=0.0625)))
+    note = local.status("job.1").note
     found = ended(local, "job.1")
-    assert found.reason is ExitReason.OUT_OF_MEMORY, (found, status)
-    assert "ask for more memory" in found.message
+    assert found.reason is ExitReason.OUT_OF_MEMORY, (found, note)
+    assert "under a limit of 0.0625 GiB; ask for more memory" in found.message
+    assert limits == "cgroups" or note == "no cgroup may be made here; memory of 64 MiB watched"
 
 
 def test_cpu_quota(local: LocalRuntime, launch: Make):
@@ -436,7 +435,7 @@ def test_keeper_that_cannot_start(tmp_path: Path, launch: Make):
 
 
 @pytest.mark.parametrize("label", ["../evil.1", "a/b.1", "", "nonumber", ".1"])
-def test_labels_stay_in_the_folder(local: LocalRuntime, label):
+def test_labels_stay_in_the_folder(local: LocalRuntime, label: str):
     """A label that could leave the root is refused."""
     with pytest.raises(InvalidSpec, match=r"JOB\.NUMBER"):
         local.status(label)

@@ -1,19 +1,84 @@
-"""One Airflow for all system tests of a session."""
+"""One Airflow for all system tests of a session, and what they measured at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fixtures_postgres import PostgresServer, binaries, missing
 from system.airflow_server import AirflowServer
+from system.jobs import JobRun
+
+from airflow_dla.ledger import connect
 
 ROOT = Path(__file__).parents[2]
 
+_measured: list[str] = []
+
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowServer]:
+def postgres_ledger() -> Iterator[tuple[PostgresServer, str] | None]:
+    """Start a PostgreSQL for one workspace of the shared Airflow; None where there is none."""
+    found = binaries()
+    if missing() or found is None:
+        yield None
+        return
+    server = PostgresServer(found)
+    url = server.url(server.create())
+    ledger = connect(url)
+    ledger.upgrade()
+    ledger.close()
+    yield server, url
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgres_ledger: tuple[PostgresServer, str] | None) -> Iterator[AirflowServer]:
     """Start an Airflow whose DAGs are those in tests/system/dags; tests share it, each with runs of its own."""
     home = tmp_path_factory.mktemp("airflow")
-    with AirflowServer(home, Path(__file__).parent / "dags", env={"PYTHONPATH": str(ROOT)}) as server:
+    env = {"PYTHONPATH": str(ROOT)}
+    if postgres_ledger is not None:
+        extra = {"ledger": postgres_ledger[1], "capacity": {"cpu": 2}}
+        env["AIRFLOW_CONN_DLA_POSTGRES"] = json.dumps({"conn_type": "dla", "extra": extra})
+    with AirflowServer(home, Path(__file__).parent / "dags", env=env) as server:
+        server.request("POST", "pools", json={"name": "narrow", "slots": 1})
         yield server
+
+
+@pytest.fixture
+def start(airflow: AirflowServer, tmp_path: Path) -> Iterator[Callable[..., JobRun]]:
+    """Return a function that starts a job's run; all are ended with the test."""
+    started: list[JobRun] = []
+
+    def begin(dag: str, **options: Any) -> JobRun:
+        started.append(JobRun(airflow, dag, tmp_path / f"{dag}-{len(started)}", **options))
+        return started[-1]
+
+    yield begin
+    for run in started:
+        run.end()
+
+
+@pytest.fixture
+def measure() -> Callable[[str, float], None]:
+    """Return a function that remembers a measured time for the end of the session."""
+    return lambda what, seconds: _measured.append(f"{what}: {seconds:.2f} s")
+
+
+@pytest.fixture
+def stopwatch() -> Callable[[], float]:
+    """Return a function that tells the seconds since the test asked for it."""
+    begun = time.monotonic()
+    return lambda: time.monotonic() - begun
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Write down what was measured."""
+    if _measured:
+        terminalreporter.section("measured in the system tests")
+        for line in _measured:
+            terminalreporter.write_line(line)

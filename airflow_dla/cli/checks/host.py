@@ -18,7 +18,6 @@ _SHORT: Final = 5 * _GIB
 _FULL: Final = _GIB // 4
 #: Packages that the demo and most agents need, and the extra that brings them.
 _PACKAGES: Final = ("torch", "safetensors", "sklearn")
-_NVIDIA: Final = Path("/proc/driver/nvidia/gpus")
 
 
 def check_capacity(named: Mapping[str, float], found: Mapping[str, float]) -> Check:
@@ -42,9 +41,11 @@ def check_capacity(named: Mapping[str, float], found: Mapping[str, float]) -> Ch
     return Check("capacity", "ok", ", ".join(f"{resource} {amount:g}" for resource, amount in named.items()))
 
 
-def gpus(driver: Path = _NVIDIA) -> int | None:
-    """Return how many GPUs NVIDIA's driver shows here, None where there is no driver."""
-    return len(list(driver.iterdir())) if driver.is_dir() else None
+def gpus(devices: Path = Path("/dev")) -> int | None:
+    """Return how many NVIDIA GPUs this host shows, None where others are, which are not counted."""
+    if any((devices / other).exists() for other in ("kfd", "dxg")):
+        return None
+    return sum(path.name.removeprefix("nvidia").isdigit() for path in devices.glob("nvidia*"))
 
 
 def check_disk(folders: Iterable[Path]) -> Check:

@@ -1,0 +1,83 @@
+"""Problems in files and their answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_dla.allocation import answer_mapping, plan, read_problem
+from airflow_dla.errors import InvalidSpec
+
+REQUESTS = [{"name": "a", "cpu": 50}, {"name": "b", "cpu": 30}]
+
+
+def answer(problem: object) -> dict[str, Any]:
+    """Solve a problem as the command does."""
+    cluster, pending, policy = read_problem(problem)
+    return answer_mapping(plan(cluster, [], pending, policy, 0.0), pending)
+
+
+def test_the_case_that_fits():
+    """Exactly the keys, and whole numbers without a fraction."""
+    found = answer({"capacity": {"cpu": 80}, "requests": REQUESTS})
+    assert json.dumps(found) == '{"grants": {"a": {"cpu": 50}, "b": {"cpu": 30}}, "waiting": {}, "prices": {"cpu": 0.0}, "reasons": {}}'
+
+
+def test_the_case_that_waits():
+    """The reason is there twice: whole, and as text."""
+    found = answer({"capacity": {"cpu": 60}, "requests": REQUESTS})
+    assert found["grants"] == {"a": {"cpu": 50}}
+    assert found["waiting"]["b"]["shortfall"] == 20.0
+    assert found["reasons"] == {"b": found["waiting"]["b"]["text"]}
+
+
+@pytest.mark.parametrize(("shedding", "expected"), [("strict", [50, 10]), ("proportional", [37.5, 22.5]), ("water-filling", [30, 30])])
+def test_the_policy_is_read(shedding: str, expected: list[float]):
+    """Ranges are shed as the file says; who got less has a text."""
+    ranges = [{"name": "a", "cpu": "0-50"}, {"name": "b", "cpu": "0-30"}]
+    found = answer({"capacity": {"cpu": 60}, "requests": ranges, "policy": {"shedding": shedding}})
+    assert [found["grants"][name]["cpu"] for name in "ab"] == expected
+    assert list(found["reasons"]) == [name for name, got, want in zip("ab", expected, (50, 30), strict=True) if got < want]
+
+
+def test_requests_carry_priority_team_and_weight():
+    """The later one goes first by its priority; every resource of the capacity has a price."""
+    requests = [REQUESTS[0], {"name": "b", "cpu": 30, "priority": "1", "team": "blue", "weight": 2, "memory": "1GiB"}]
+    found = answer({"capacity": {"cpu": 60, "memory": "8GiB", "disk": 0}, "requests": requests})
+    assert list(found["grants"]) == ["b"]
+    assert found["prices"] == {"cpu": 1.0, "memory": 0.0, "disk": 0.0}
+
+
+def test_the_policy_takes_costs_weights_and_strategy():
+    """All four keys."""
+    policy = {"strategy": "greedy", "shedding": "water-filling", "costs": {"cpu": 2}, "weights": {"a": 3}}
+    assert answer({"capacity": {"cpu": 40}, "requests": REQUESTS, "policy": policy})["grants"] == {"b": {"cpu": 30}}
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ([], "problem must be a mapping"),
+        ({"requests": []}, "problem lacks capacity"),
+        ({"capacity": {"cpu": 1}, "requests": [], "polizy": {}}, "did you mean 'policy'"),
+        ({"capacity": {"ram": 1}, "requests": []}, "unknown key 'ram'"),
+        ({"capacity": {"cpu": "1-2"}, "requests": []}, "capacity.cpu must be one amount"),
+        ({"capacity": {"cpu": 1}, "requests": {}}, "requests must be a list"),
+        ({"capacity": {"cpu": 1}, "requests": [{"cpu": 1}]}, "lacks a name"),
+        ({"capacity": {"cpu": 1}, "requests": [{"name": "a"}]}, "asks for nothing"),
+        ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": -1}]}, "requests"),
+        ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": 1, "gpus": 1}]}, "did you mean 'gpu'"),
+        ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": 1}, {"name": "a", "cpu": 1}]}, "names must differ"),
+        ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": 1, "weight": 0}]}, "weight must be > 0"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"quotas": {}}}, "unknown key 'quotas'"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"strategy": "magic"}}, "policy.strategy must be one of lp, greedy"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"shedding": "none"}}, "policy.shedding must be one of"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"costs": {"ram": 1}}}, "policy.costs: unknown key 'ram'"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_with_its_place(problem: object, message: str):
+    """Nothing is guessed."""
+    with pytest.raises(InvalidSpec, match=message):
+        read_problem(problem)

@@ -1,0 +1,101 @@
+"""``airflow dla jobs``, on jobs that really run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fixtures_workspace import job_spec
+
+from airflow_dla.cli.reach import Reach
+from airflow_dla.control import Workspace, launch, run_round
+from airflow_dla.ledger import Attempt
+from airflow_dla.specs import ExitReason, Node
+
+HERE = ("--conn-id", "dla_test")
+
+
+@pytest.fixture
+def workspace(reach: Reach) -> Iterator[Workspace]:
+    """Return this host's workspace; whatever still runs at the end is ended."""
+    found = reach.workspace()
+    yield found
+    for runtime in found.runtimes.values():
+        for label, alive in runtime.jobs().items():
+            if alive:
+                runtime.cancel(label, ExitReason.STOPPED)
+
+
+def started(workspace: Workspace, code: str, task: str = "t") -> Attempt:
+    """Start a job that runs some Python."""
+    request = {"cpu": 0.1, "memory": "64MiB"}
+    spec = job_spec(task, entrypoint=[sys.executable, "-c", code], request=request, policy={"grace": 1})
+    attempt = workspace.ledger.open_attempt(spec)
+    run_round(workspace)
+    return launch(workspace, workspace.ledger.attempts([attempt.id])[attempt.id])
+
+
+def ended(workspace: Workspace, attempt: Attempt) -> Attempt:
+    """Wait for a job's end and record it, as its follower would."""
+    runtime = next(iter(workspace.runtimes.values()))
+    until = time.monotonic() + 20
+    while (status := runtime.status(attempt.id)).exit is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return workspace.ledger.finish(attempt.id, status.exit)
+
+
+def test_list_show_and_logs_of_a_job_that_ended(dla: Any, workspace: Workspace) -> None:
+    """A job that ended is listed, shown with its end, and its log is printed without the runner's lines."""
+    attempt = started(workspace, "print('hello from the job'); print('no newline', end='')")
+    ended(workspace, attempt)
+    (listed,) = dla("jobs", "list", *HERE, "--json").document["jobs"]
+    assert (listed["job"], listed["state"], listed["exit"]["reason"]) == (attempt.job, "ended", "succeeded")
+    assert dla("jobs", "list", "--state", "live", *HERE).out == "no job\n"
+    assert dla("jobs", "show", attempt.job, *HERE, "--json").document == listed
+    assert "succeeded" in dla("jobs", "show", attempt.id, *HERE).out
+    assert dla("jobs", "logs", attempt.job, *HERE).out == "hello from the job\nno newline\n"
+    assert dla("jobs", "logs", attempt.job, "-f", *HERE, "--json").document["lines"] == ["hello from the job", "no newline"]
+
+
+def test_stop_ends_a_job_that_nobody_follows(dla: Any, workspace: Workspace) -> None:
+    """Stopping sees the job's end through, frees its grant, and may be repeated."""
+    attempt = started(workspace, "import time; print('up', flush=True); time.sleep(60)")
+    stopped = dla("jobs", "stop", attempt.job, *HERE, "--json")
+    assert stopped.status == 0
+    assert (stopped.document["state"], stopped.document["exit"]["reason"]) == ("ended", "stopped")
+    assert not any(runtime.status(attempt.id).alive for runtime in workspace.runtimes.values())
+    assert workspace.ledger.leases() == ()
+    assert "ended: stopped" in dla("jobs", "stop", attempt.job, *HERE).out
+
+
+def test_stop_a_job_that_waits(dla: Any, workspace: Workspace) -> None:
+    """A job that was never launched ends at once."""
+    attempt = workspace.ledger.open_attempt(job_spec())
+    assert dla("jobs", "stop", attempt.job, *HERE, "--json").document["state"] == "ended"
+    assert dla("jobs", "logs", attempt.job, *HERE).out == ""
+
+
+def test_a_job_that_is_elsewhere(dla: Any, reach: Reach) -> None:
+    """The log of another host's job is not here; its stop is written down for its follower."""
+    reach.ledger.register_node(Node(name="elsewhere", capacity={"cpu": 1.0, "memory": 1.0}), host="elsewhere/boot/1")
+    attempt = reach.ledger.open_attempt(job_spec(), node="elsewhere")
+    workspace = reach.workspace()
+    run_round(workspace)
+    workspace.ledger.begin_launch(attempt.id, holder="x", lease_s=60)
+    refused = dla("jobs", "logs", attempt.job, *HERE)
+    assert refused.status == 1
+    assert "node elsewhere" in refused.err
+    assert "whoever follows it" in dla("jobs", "stop", attempt.job, *HERE).out
+    assert reach.ledger.attempts([attempt.id])[attempt.id].stop is ExitReason.STOPPED
+
+
+def test_a_job_that_is_not(dla: Any, connection: str) -> None:
+    """An unknown job is refused by every command that names one."""
+    for verb in ("show", "logs", "stop"):
+        ended = dla("jobs", verb, "nobody", "--conn-id", connection)
+        assert (ended.status, ended.out) == (1, "")
+        assert "there is no job 'nobody'" in ended.err
