@@ -150,7 +150,7 @@ class Keeper:
         outputs: Dict[str, Any] = {}
         try:
             if self._end.succeeded and self._job.outputs:
-                outputs = self._beside(self._staging().publish) or {}
+                outputs = self._beside(lambda: self._staging().publish()) or {}
         finally:
             if not self._end.succeeded or len(outputs) < len(self._job.outputs):
                 saver.finish(hard=self._end.hard or (self._end.code or 0) < 0)

@@ -112,8 +112,11 @@ def set_limits(name: str, amounts: dict[str, float], cpu_ids: Sequence[int], gro
     ids = tuple(sorted(set(cpu_ids) & os.sched_getaffinity(0)))
     unified = groups.get(_UNIFIED)
     folder = _made_unified(unified / name) if unified is not None and amounts else None
-    if folder is not None:
-        return _unified_limits(folder, amounts, ids)
+    try:
+        if folder is not None:
+            return _unified_limits(folder, amounts, ids)
+    except OSError:
+        remove([str(folder)])  # the kernel took the group and not its limits: it guards nothing
     return _separate_limits(name, amounts, ids, groups)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,6 @@ from airflow_dla.ledger.schema import attempts, demands, grants, nodes, workspac
 from airflow_dla.specs import AttemptState, Demand, Grant, Node, Reason
 
 Decide = Callable[[Snapshot], Decision]
-
-_log = logging.getLogger(__name__)
 
 _EXPIRED = grants.c.suspect.is_(False) & (grants.c.expires_at < bindparam("now"))
 

@@ -97,7 +97,7 @@ class Sqlite:
     def _set_up(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA synchronous={'FULL' if self.options.durable else 'OFF'}")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if self.options.durable else 'NORMAL'}")
         cursor.close()
 
     def _begin(self, connection: Connection) -> None:

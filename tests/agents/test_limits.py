@@ -59,6 +59,12 @@ def test_unified_without_both_is_passed_over(unified: Path, controllers: str):
     assert found.text == "no cgroup may be made here; cpu by the number of threads only; memory of 512 MiB watched"
 
 
+def test_unified_that_refuses_a_limit(unified: Path):
+    """Where the kernel takes the group but not a limit, the memory is watched instead."""
+    (unified / "dla-x-job.1" / "memory.max").mkdir(parents=True)
+    assert limits.set_limits("dla-x-job.1", AMOUNTS, (), {"unified": unified}).memory_bytes == 2**29
+
+
 def test_version_1_controller_by_controller(tmp_path: Path):
     """Each controller counts by itself: memory in a group, CPUs by number."""
     (tmp_path / "memory").mkdir()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contracts.ledger import first_come, job, node
 from fixtures_postgres import PostgresServer, binaries
-from ledger.grant_race import account, run
+from ledger.contenders import account, run
 from ledger.test_concurrency import most_held
 from sqlalchemy import insert
 

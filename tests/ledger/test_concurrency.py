@@ -3,10 +3,11 @@
 The full count, 2,000 times in each of 8 processes, is run by ``tests/bench/bench_ledger.py race``.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from contracts.ledger import job, node
-from ledger.grant_race import account, run
+from ledger.contenders import account, run
 
 from airflow_dla.ledger import SqlLedger, connect
 
@@ -40,6 +41,18 @@ def test_never_more_than_there_is(ledger_url: str, tmp_path: Path) -> None:
     assert most_held(ledger) == (_CAPACITY, 8 * 12)
     assert ledger.leases() == ()
     ledger.close()
+
+
+def test_threads_share_a_ledger(ledger: SqlLedger) -> None:
+    """Threads of one process use one ledger at once, as the triggers of a triggerer do."""
+
+    def work(index: int) -> int:
+        ledger.record("worked", str(index), {})
+        return len(ledger.history(subject=str(index)))
+
+    with ThreadPoolExecutor(max_workers=12) as threads:
+        assert list(threads.map(work, range(48))) == [1] * 48
+    assert len(ledger.history(kind="worked")) == 48
 
 
 def test_one_attempt_for_a_task_however_many_open_it(ledger_url: str) -> None:

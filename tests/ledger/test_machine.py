@@ -1,9 +1,11 @@
 """Laws of attempts and grants, whatever happens in whatever order."""
 
+import functools
 import itertools
 import shutil
 import tempfile
 from collections import Counter
+from pathlib import Path
 
 from contracts.ledger import first_come, job, node
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,16 @@ _HELD = {AttemptState.GRANTED, AttemptState.LAUNCHING, AttemptState.RUNNING}
 _ORDER = list(AttemptState)
 
 
+@functools.cache
+def _empty_ledger() -> bytes:
+    """Return the bytes of a ledger's file after its first upgrade."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = connect(f"sqlite:///{folder}/ledger.db")
+        ledger.upgrade()
+        ledger.close()
+        return Path(folder, "ledger.db").read_bytes()
+
+
 class Attempts(RuleBasedStateMachine):
     """Four tasks on a node of four CPUs, followed by two processes."""
 
@@ -27,7 +39,7 @@ class Attempts(RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.mkdtemp(prefix="dla-machine-")
         self.ledger = connect(f"sqlite:///{self._folder}/ledger.db", durable=False)
-        self.ledger.upgrade()
+        Path(self._folder, "ledger.db").write_bytes(_empty_ledger())
         self.ledger.register_node(node(cpu=4))
         self.seen: dict[str, AttemptState] = {}
         self.events: tuple[Event, ...] = ()

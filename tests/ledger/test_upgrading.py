@@ -1,8 +1,6 @@
 """Creating the schema: once, whoever comes first, and just what the code believes."""
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from ledger.contenders import run
 
 from airflow_dla.ledger import SqlLedger, connect
 from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.schema import REVISIONS, VERSION_TABLE, metadata
 from airflow_dla.ledger.upgrading import _MIGRATIONS
-
-_UPGRADE = "import sys; from airflow_dla.ledger import connect; connect(sys.argv[1]).upgrade()"
 
 
 def test_known_revisions_are_the_migrations() -> None:
@@ -47,10 +44,9 @@ def test_upgrade_twice_changes_nothing(empty_url: str) -> None:
     ledger.close()
 
 
-def test_two_processes_upgrade_at_once(empty_url: str) -> None:
-    """Both succeed, and there is one workspace."""
-    children = [subprocess.Popen([sys.executable, "-c", _UPGRADE, empty_url]) for _ in range(2)]
-    assert [child.wait(timeout=60) for child in children] == [0, 0]
+def test_processes_upgrade_at_once(empty_url: str) -> None:
+    """All succeed, and there is one workspace."""
+    run("upgrade", 4, empty_url)
     ledger = connect(empty_url)
     assert ledger.identity()
     assert [team.name for team in ledger.teams()] == ["default"]

@@ -47,7 +47,7 @@ def take_and_release(index: int, url: str, books: str, times: str) -> None:
         ledger.request(demand(id_))
         ledger.round(first_come, holder=id_, lease_s=60)
         while not isinstance(ledger.answer(id_), Lease):
-            time.sleep(0.005)
+            time.sleep(0.02)
             ledger.round(first_come, holder=id_, lease_s=60)
         account(Path(books), 1)
         time.sleep(0.001)
@@ -64,7 +64,14 @@ def open_attempt(_index: int, url: str, task: str) -> None:
     ledger.close()
 
 
-_PARTS: Final[dict[str, Callable[..., None]]] = {"race": take_and_release, "open": open_attempt}
+def upgrade(_index: int, url: str) -> None:
+    """Make the schema."""
+    ledger = connect(url)
+    ledger.upgrade()
+    ledger.close()
+
+
+_PARTS: Final[dict[str, Callable[..., None]]] = {"race": take_and_release, "open": open_attempt, "upgrade": upgrade}
 
 
 def run(part: str, processes: int, *arguments: Any) -> str:
