@@ -12,9 +12,9 @@ what lies between minima and wants (`shedding`). Both are exact closed forms on 
 says why.
 """
 
-from airflow_dla.allocation.file import answer_mapping, read_problem
+from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem
 from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import SHEDDINGS, STRATEGIES, Plan, Policy
 from airflow_dla.allocation.reasons import never_grantable
 
-__all__ = ["SHEDDINGS", "STRATEGIES", "Plan", "Policy", "answer_mapping", "never_grantable", "plan", "read_problem"]
+__all__ = ["SHEDDINGS", "STRATEGIES", "Plan", "Policy", "answer_mapping", "never_grantable", "plan", "read_policy", "read_problem"]

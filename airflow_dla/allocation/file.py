@@ -52,7 +52,7 @@ def read_problem(raw: object) -> tuple[tuple[Node, ...], tuple[Demand, ...], Pol
     rows = sequence_of(mapping)(given["requests"], "requests")
     pending = tuple(_demand(row, index) for index, row in enumerate(rows))
     _refuse_twins(pending)
-    return (Node(name="cluster", capacity=capacity),), pending, _policy(given.get("policy") or {})
+    return (Node(name="cluster", capacity=capacity),), pending, read_policy(given.get("policy") or {})
 
 
 def answer_mapping(plan: Plan, demands: Sequence[Demand]) -> dict[str, Any]:
@@ -110,14 +110,21 @@ def _refuse_twins(pending: Sequence[Demand]) -> None:
             raise InvalidSpec(f"requests[{index}].name {demand.id!r} is taken by requests[{seen[demand.id]}]; names must differ")
 
 
-def _policy(raw: object) -> Policy:
-    given = mapping(raw, "policy")
-    refuse_unknown(given, _POLICY, "policy")
-    costs = mapping_of(amount)(given.get("costs") or {}, "policy.costs")
-    refuse_unknown(costs, list(RESOURCES), "policy.costs")
+def read_policy(raw: object, where: str = "policy") -> Policy:
+    """Read ``{strategy, shedding, costs, weights}``.
+
+    Raises
+    ------
+    InvalidSpec
+        If a key is unknown or a value breaks its rule.
+    """
+    given = mapping(raw, where)
+    refuse_unknown(given, _POLICY, where)
+    costs = mapping_of(amount)(given.get("costs") or {}, f"{where}.costs")
+    refuse_unknown(costs, list(RESOURCES), f"{where}.costs")
     return Policy(
-        strategy=text(given.get("strategy", "lp"), "policy.strategy"),
+        strategy=text(given.get("strategy", "lp"), f"{where}.strategy"),
         shedding=given.get("shedding", "strict"),
         costs=costs,
-        weights=mapping_of(positive(number))(given.get("weights") or {}, "policy.weights"),
+        weights=mapping_of(positive(number))(given.get("weights") or {}, f"{where}.weights"),
     )

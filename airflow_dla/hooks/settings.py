@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from airflow_dla.allocation import Policy
+from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import Request, public_url
-from airflow_dla.specs.values import integer, mapping, mapping_of, number, refuse_unknown, text
+from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
 FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "jobs_folder", "statsd_host", "statsd_port")
@@ -203,18 +203,3 @@ def _store(extra: Mapping[str, Any], named: Mapping[str, ConnectionLike], defaul
     options = dict(named[value].extra_dejson)
     url = options.pop("url", None) or named[value].host
     return public_url(url, f"connection {value!r}.url"), options
-
-
-def read_policy(raw: Mapping[str, Any], where: str) -> Policy:
-    """Read ``{strategy, shedding, costs, weights, reserves, quotas}``."""
-    amounts = mapping_of(number)
-    parsers = {
-        "strategy": text,
-        "shedding": text,
-        "costs": amounts,
-        "weights": amounts,
-        "reserves": amounts,
-        "quotas": mapping_of(amounts),
-    }
-    refuse_unknown(raw, parsers, where)
-    return Policy(**{key: parsers[key](value, f"{where}.{key}") for key, value in raw.items()})
