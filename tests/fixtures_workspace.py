@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ def fake_runtime() -> FakeRuntime:
 
 
 @pytest.fixture
-def workspace(sqlite_ledger: SqlLedger, fake_runtime: FakeRuntime, tmp_path: Path) -> Iterator[Workspace]:
+def workspace(sqlite_ledger: SqlLedger, fake_runtime: FakeRuntime, tmp_path: Path) -> Workspace:
     """Return a workspace with one node of four CPUs and 8 GiB."""
     sqlite_ledger.register_node(Node(name=NODE, capacity={"cpu": 4.0, "memory": 8.0}, cpu_ids=(0, 1, 2, 3)), host="here")
-    yield Workspace(
+    return Workspace(
         name="test",
         identity=sqlite_ledger.identity(),
         ledger=sqlite_ledger,

@@ -42,10 +42,10 @@ class Backend(Protocol):
     def exists(self) -> bool:
         """Whether there is anything to connect to, as far as can be told without creating it."""
 
-    def lock(self, connection: Connection) -> float:
-        """Take the ledger's lock until the transaction ends, and return the time after that.
+    def begin(self, connection: Connection, *, exclusive: bool) -> float:
+        """Begin to write inside a new transaction, and return the database's time.
 
-        Nobody else then writes what concerns attempts, demands and grants.
+        Exclusive: until it ends, nobody else writes what concerns attempts, demands and grants.
         """
 
     def now(self, connection: Connection) -> float:

@@ -166,6 +166,9 @@ class Ledger(Protocol):
         A decision that would exceed a node's capacity is refused with an error: nothing is written.
         """
 
+    def snapshot(self) -> Snapshot:
+        """Return what a round would read now, without its lock: for asking what would happen."""
+
     def renew(self, ids: Sequence[str], *, holder: str, lease_s: float) -> frozenset[str]:
         """Renew the leases of a process in one transaction; return the ids still held.
 

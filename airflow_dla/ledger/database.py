@@ -123,9 +123,9 @@ class Database:
                 return operation(Transaction(connection, self._begun(connection, mode)))
 
     def _begun(self, connection: Connection, mode: Mode) -> Callable[[], float]:
-        if mode == "exclusive":
-            return partial(float, self.backend.lock(connection))
-        return partial(self.backend.now, connection)
+        if mode == "read":
+            return partial(self.backend.now, connection)
+        return partial(float, self.backend.begin(connection, exclusive=mode == "exclusive"))
 
     def _explained(self, error: Exception) -> Exception:
         found = self.backend.explain(error)

@@ -16,15 +16,14 @@ from airflow_dla.ledger.backend import Options
 #: Names the ledger's advisory lock in its database: "dla" in ASCII, then 1.
 _LOCK: Final = 0x646C6101
 
-_NOW = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
-
 # One round trip, evaluated from left to right. Everything is local to the transaction,
 # so that PgBouncer may give the next one another server connection. A client that hangs
-# in mid-transaction is thrown out and frees the lock.
-_EXCLUSIVE = text(
-    "SELECT set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true),"
-    " pg_advisory_xact_lock(:lock), CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-)
+# in mid-transaction is thrown out and frees its locks.
+_LIMITS: Final = "SELECT set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+_TIME: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+_NOW = text(f"SELECT {_TIME}")
+_WRITE = text(f"{_LIMITS}, {_TIME}")
+_EXCLUSIVE = text(f"{_LIMITS}, pg_advisory_xact_lock({_LOCK}), {_TIME}")
 
 _IDLE: Final = "60s"
 _TRANSIENT: Final = frozenset({"40001", "40P01"})
@@ -97,10 +96,10 @@ class Postgres:
         """Say yes; only connecting can tell."""
         return True
 
-    def lock(self, connection: Connection) -> float:
-        """Take the ledger's lock until the transaction ends, and return the time after that."""
-        values = {"wait": f"{int(self.options.wait_s * 1000)}ms", "idle": _IDLE, "lock": _LOCK}
-        return float(connection.execute(_EXCLUSIVE, values).one()[3])
+    def begin(self, connection: Connection, *, exclusive: bool) -> float:
+        """Limit how long a write may wait or hang, take the ledger's lock when exclusive, and return the time after that."""
+        limits = {"wait": f"{int(self.options.wait_s * 1000)}ms", "idle": _IDLE}
+        return float(connection.execute(_EXCLUSIVE if exclusive else _WRITE, limits).one()[-1])
 
     def now(self, connection: Connection) -> float:
         """Return the server's time, not the transaction's."""

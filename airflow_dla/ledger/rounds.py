@@ -51,13 +51,18 @@ def run(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: 
     pending, known = _pending(tx)
     if not (pending or force):
         return Round(skipped=True)
-    snapshot = Snapshot(now=tx.now, nodes=_nodes(tx), live=_live(tx), pending=pending)
-    decision = decide(snapshot)
-    capacity.check(snapshot, decision)
+    seen = Snapshot(now=tx.now, nodes=_nodes(tx), live=_live(tx), pending=pending)
+    decision = decide(seen)
+    capacity.check(seen, decision)
     if decision.grants:
         _grant(tx, decision, known, holder=holder, lease_s=lease_s)
     _explain(tx, decision, known)
     return Round(skipped=False, granted=tuple(decision.grants), waiting=len(pending) - len(decision.grants))
+
+
+def snapshot(tx: Transaction) -> Snapshot:
+    """Return what a round would read now."""
+    return Snapshot(now=tx.now, nodes=_nodes(tx), live=_live(tx), pending=_pending(tx)[0])
 
 
 def _waiting(tx: Transaction) -> int:

@@ -24,6 +24,7 @@ from airflow_dla.ledger.records import (
     NodeRow,
     Roots,
     Round,
+    Snapshot,
     Team,
 )
 from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, JobSpec, Node, Reason
@@ -193,6 +194,10 @@ class SqlLedger(Ledger):
     def release(self, ids: Iterable[str]) -> None:
         """Free grants and cancel demands that belong to no job."""
         self._db.exclusive(demands.release, list(ids))
+
+    def snapshot(self) -> Snapshot:
+        """Return what a round would read now."""
+        return self._db.read(rounds.snapshot)
 
     def round(self, decide: rounds.Decide, *, holder: str, lease_s: float, force: bool = False) -> Round:
         """Run one allocation round, or find without a lock that there is nothing to do."""

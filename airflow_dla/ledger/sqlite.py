@@ -111,8 +111,9 @@ class Sqlite:
         """Whether the file is there; asking SQLite would create it."""
         return self.path.exists()
 
-    def lock(self, connection: Connection) -> float:
+    def begin(self, connection: Connection, *, exclusive: bool) -> float:
         """Return the time; ``BEGIN IMMEDIATE`` has made every write exclusive already."""
+        del exclusive
         return self.now(connection)
 
     def now(self, connection: Connection) -> float:

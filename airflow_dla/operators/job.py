@@ -145,8 +145,7 @@ class JobOperator(BaseOperator):
 
     def fields(self) -> Fields:
         """Return the rendered fields as the author gave them."""
-        fileloc = self.dag.fileloc if self.has_dag() else None
-        folder = Path(fileloc).parent if fileloc else Path.cwd()
+        folder = Path(self.dag.fileloc).parent
         return Fields(self.agent, self.entrypoint, self.args, self.inputs, self.outputs, self.request, self.policy, self.verb, folder)
 
     def on_kill(self) -> None:

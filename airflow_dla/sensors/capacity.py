@@ -55,22 +55,20 @@ class CapacitySensor(BaseSensorOperator):
         """Ask the allocation what it would do, granting nothing."""
         workspace = self.hook.workspace()
         policy = JobPolicy.from_mapping(self.policy or {})
-        now = workspace.ledger.now()
+        seen = workspace.ledger.snapshot()
         demand = Demand(
             id="sensor",
             request=Request.from_mapping(self.request),
             place=policy.place,
             team=policy.team,
             priority=policy.priority,
-            created_at=now,
+            created_at=seen.now,
         )
         try:
             refuse_never_grantable(workspace, demand)
         except NeverGrantable as error:
             raise AirflowFailException(str(error)) from error
-        nodes = tuple(row.node for row in workspace.ledger.nodes())
-        live = tuple(lease.grant for lease in workspace.ledger.leases())
-        answer = plan(nodes, live, (*workspace.ledger.pending(), demand), workspace.policy, now)
+        answer = plan(seen.nodes, seen.live, (*seen.pending, demand), workspace.policy, seen.now)
         if demand.id in answer.waiting:
             self.log.info("Not yet: %s", answer.waiting[demand.id].text)
         return demand.id in answer.grants

@@ -64,7 +64,7 @@ class JobTrigger(BaseTrigger):
         task_process: dict[str, Any] | None = None,
         **_later: Any,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's base class has no types
         self.dla_conn_id = dla_conn_id
         self.fingerprint = fingerprint
         self.attempt = attempt

@@ -116,7 +116,7 @@ def test_a_duration_survives_jinja(value: float):
 
 
 @pytest.mark.parametrize(("raw", "found"), [(True, True), (False, False), ("true", True), (" False ", False), ("TRUE", True)])
-def test_truth_values(raw: object, found: bool):  # noqa: FBT001 - an expected value
+def test_truth_values(raw: object, found: bool):
     """As YAML or Jinja left them."""
     assert values.boolean(raw, "x") is found
 

@@ -117,6 +117,18 @@ class JobRun:
         """Return the attempts of this job that hold a grant."""
         return [lease.grant.id for lease in self.ledger.leases() if lease.grant.id.startswith(f"{self.job}.")]
 
+    def wait_triggerer(self, timeout: float = 90) -> None:
+        """Wait until the task is deferred and the triggerer follows its job."""
+        self.wait_state("deferred", timeout=timeout)
+        eventually(lambda: self.follower == "triggerer", timeout=timeout, what=f"a trigger that follows {self.dag}")
+
+    @property
+    def follower(self) -> str | None:
+        """What kind of process renewed the lease of the last attempt last."""
+        attempt = self.attempt
+        holder = attempt.lease.holder if attempt and attempt.lease else None
+        return next((kind for name, kind, _ in self.ledger.followers() if name == holder), None)
+
     # --- processes and traces ---
 
     @property
@@ -149,9 +161,9 @@ class JobRun:
 
     def wait_gone(self, timeout: float, number: int | None = None) -> None:
         """Wait until no process of the job lives and it holds no grant."""
-        eventually(lambda: not self.processes(number), timeout=timeout, what=f"end of the processes of {self.dag}", every=0.05)
+        eventually(lambda: not self.processes(number), timeout=timeout, what=f"end of the processes of {self.dag}", every=0.1)
         held = (lambda: f"{self.job}.{number}" in self.grants()) if number else self.grants
-        eventually(lambda: not held(), timeout=timeout, what=f"release of the grant of {self.dag}", every=0.05)
+        eventually(lambda: not held(), timeout=timeout, what=f"release of the grant of {self.dag}", every=0.1)
 
     def story(self) -> str:
         """Tell what is known, for a failing test."""

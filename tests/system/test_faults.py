@@ -53,7 +53,7 @@ def test_a_killed_synchronous_task_reconnects(start: Start, measure: Measure) ->
 def test_a_killed_triggerer_reconnects(airflow: AirflowServer, start: Start, measure: Measure) -> None:
     """SIGKILL of the triggerer while a deferred task's job trains: the next triggerer goes on with the running attempt."""
     run = start("job_deferred", epochs=60)
-    run.wait_state("deferred")
+    run.wait_triggerer()
     run.wait_epoch(20)
     airflow.kill("triggerer")
     killed, begun = time.time(), time.monotonic()
@@ -85,7 +85,7 @@ def ran_once(run: JobRun, tries: tuple[int, ...] = (1,)) -> None:
 def test_a_deferred_task_that_is_marked_has_no_process_5_s_later(start: Start, measure: Measure, how: str) -> None:
     """Marking or clearing a deferred task, or failing its run, ends its job and frees its grant; a cleared one starts anew."""
     run = start("job_deferred")
-    run.wait_state("deferred")
+    run.wait_triggerer()
     run.wait_epoch(3)
     begun = time.monotonic()
     act(run, how)
