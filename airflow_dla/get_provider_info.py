@@ -92,6 +92,11 @@ def _connection_fields() -> dict[str, Any]:
             "A folder, a URL that fsspec opens without a password (s3://bucket/prefix), or the id of a connection whose extra holds "
             "url and its credentials. Empty: a folder in $AIRFLOW_HOME/dla/.",
         ),
+        "places": _field(
+            "Places",
+            'JSON: where jobs run, by name: {"local": {"kind": "local"}}, which is also what holds when it is empty.',
+            kind="object",
+        ),
         "capacity": _field(
             "Capacity",
             'JSON: what this host may grant, where that is not what is found: {"cpu": 8, "memory": "32GiB", "gpu": 1, "gpu_type": "h200"}. '

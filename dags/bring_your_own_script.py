@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 from airflow_dla import agent, uri
 from airflow_dla.operators import JobOperator
 
-with DAG("bring_your_own_script", doc_md=__doc__, schedule=None, tags=["dla"]):
+with DAG("bring_your_own_script", schedule=None):
     JobOperator(
         task_id="train",
         agent=agent("points", code="scripts", metrics={"val_acc": r"val_acc=(\S+)"}),

@@ -5,11 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from urllib.parse import urlsplit
 
-from airflow.sdk.exceptions import AirflowNotFoundException
-
 from airflow_dla.artifacts import Store
 from airflow_dla.control import Workspace
-from airflow_dla.errors import NotFound
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.hooks.workspace import DlaHook, open_ledger, open_workspace
 from airflow_dla.ledger import Ledger
@@ -30,17 +27,8 @@ class Reach:
 
     @cached_property
     def settings(self) -> Settings:
-        """What the connection says.
-
-        Raises
-        ------
-        NotFound
-            If it, or one that it names, does not exist.
-        """
-        try:
-            return DlaHook(self.conn_id).settings()
-        except AirflowNotFoundException as error:
-            raise NotFound(f"connection {self.conn_id!r} names one that does not exist: {error}") from error
+        """What the connection says."""
+        return DlaHook(self.conn_id).settings()
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -61,7 +49,7 @@ class Reach:
         return LedgerRegistry(self.ledger)
 
     def workspace(self) -> Workspace:
-        """Return all of it, places included: this host becomes a node."""
+        """Return all of it, places included."""
         return open_workspace(self.settings)
 
 

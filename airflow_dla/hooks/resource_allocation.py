@@ -81,7 +81,7 @@ class ResourceAllocationHook(BaseHook):
         demand = Demand(
             id=uuid.uuid4().hex[:20],
             request=Request.from_mapping(request),
-            node=next(iter(workspace.runtimes)),
+            node=next(iter(workspace.runtimes), None),
             team=read.team,
             priority=read.priority,
         )

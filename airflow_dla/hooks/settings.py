@@ -16,10 +16,13 @@ from urllib.parse import urlsplit, urlunsplit
 from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import Request, public_url
-from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
+from airflow_dla.specs.values import identifier, integer, mapping, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
 FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "jobs_folder", "statsd_host", "statsd_port")
+
+#: Kinds of places that this version runs jobs in.
+KINDS: Final = ("local",)
 
 #: What a job asks for when neither operator, agent nor workspace says.
 DEFAULT_REQUEST: Final[Mapping[str, Any]] = {"cpu": 1, "memory": "1GiB"}
@@ -58,6 +61,8 @@ class Settings:
         Scratch folder of local jobs.
     node : str
         Name of this host's node.
+    place : str or None
+        Name of the local place; None when the workspace has none.
     capacity : mapping
         Overrides what is found on this host: ``{"cpu": 4, "gpu": 1, "gpu_type": "h200"}``.
     request : mapping
@@ -73,6 +78,7 @@ class Settings:
     store_url: str
     jobs_folder: Path
     node: str
+    place: str | None = "local"
     store_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     capacity: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_REQUEST))
@@ -145,11 +151,28 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
         store_options=store_options,
         jobs_folder=Path(extra.get("jobs_folder", embedded.jobs_folder)),
         node=socket.gethostname(),
+        place=_local_place(extra.get("places"), f"{where}.places"),
         capacity=_json(extra.get("capacity", {}), f"{where}.capacity"),
         request=_request(extra.get("request"), f"{where}.request"),
         policy=read_policy(_json(extra.get("allocation", {}), f"{where}.allocation"), f"{where}.allocation"),
         statsd=_statsd(extra, where),
     )
+
+
+def _local_place(raw: object, where: str) -> str | None:
+    """Return the name of the place whose jobs are processes of Airflow's own hosts.
+
+    Other kinds of places come with their own extras.
+    """
+    if raw is None:
+        return "local"
+    kinds = {identifier(name, where): mapping(place, f"{where}.{name}").get("kind") for name, place in _json(raw, where).items()}
+    for name, kind in kinds.items():
+        if kind not in KINDS:
+            raise InvalidSpec(f"{where}.{name}.kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if len(kinds) > 1:
+        raise InvalidSpec(f"{where} names {', '.join(kinds)}: one local place is what one workspace can have")
+    return next(iter(kinds), None)
 
 
 def _json(raw: object, where: str) -> Mapping[str, Any]:

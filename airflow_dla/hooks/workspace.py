@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from airflow.sdk import BaseHook, Variable, conf
@@ -22,7 +25,7 @@ from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs import Node, Request
 from airflow_dla.telemetry import StatsdMetrics
 
-_workspaces: dict[tuple[int, str], Workspace] = {}
+_workspaces: dict[tuple[int, FollowerKind, str], Workspace] = {}
 _crews: dict[tuple[int, str], Crew] = {}
 
 
@@ -58,7 +61,9 @@ class DlaHook(BaseHook):
             connection = BaseHook.get_connection(self.dla_conn_id)
         except AirflowNotFoundException:
             return self._embedded()
-        return read_settings(connection, {name: BaseHook.get_connection(name) for name in named_connections(connection)})
+        with _named_by(self.dla_conn_id):
+            named = {name: BaseHook.get_connection(name) for name in named_connections(connection)}
+        return read_settings(connection, named)
 
     async def asettings(self) -> Settings:
         """Look the connection up from a trigger, without blocking its event loop."""
@@ -66,7 +71,8 @@ class DlaHook(BaseHook):
             connection = await BaseHook.aget_connection(self.dla_conn_id)
         except AirflowNotFoundException:
             return self._embedded()
-        named = {name: await BaseHook.aget_connection(name) for name in named_connections(connection)}
+        with _named_by(self.dla_conn_id):
+            named = {name: await BaseHook.aget_connection(name) for name in named_connections(connection)}
         return read_settings(connection, named)
 
     def _embedded(self) -> Settings:
@@ -97,6 +103,16 @@ class DlaHook(BaseHook):
         return True, f"workspace {workspace.fingerprint}: ledger and store answer"
 
 
+@contextlib.contextmanager
+def _named_by(conn_id: str) -> Iterator[None]:
+    try:
+        yield
+    except AirflowNotFoundException as error:
+        raise NotFound(
+            f"connection {conn_id!r} names one that does not exist, or that the secrets backend did not give: {error}"
+        ) from error
+
+
 def refuse_embedded(option: str, one_host: bool) -> None:  # noqa: FBT001 - the two facts that decide
     """Refuse the embedded default where it would split a workspace over hosts.
 
@@ -118,20 +134,32 @@ def refuse_embedded(option: str, one_host: bool) -> None:  # noqa: FBT001 - the 
 
 def one_host() -> bool:
     """Whether Airflow runs on one host: LocalExecutor, or metadata in SQLite where this process may know."""
-    executor = str(conf.get("core", "executor", fallback="LocalExecutor"))
+    executors = executor_classes(str(conf.get("core", "executor", fallback="LocalExecutor")))
     database = str(conf.get("database", "sql_alchemy_conn", fallback=""))
-    return executor.rpartition(".")[2].partition(":")[0] in {"LocalExecutor", "SequentialExecutor"} or database.startswith("sqlite")
+    return executors[:1] == ["LocalExecutor"] or database.startswith("sqlite")
+
+
+def executor_classes(option: str) -> list[str]:
+    """Return the class names in Airflow's option ``executor``, the default one first.
+
+    Examples
+    --------
+    >>> executor_classes("team=CeleryExecutor;airflow.providers.x.KubernetesExecutor:k8s,LocalExecutor")
+    ['CeleryExecutor', 'KubernetesExecutor', 'LocalExecutor']
+    """
+    parts = [part.strip() for part in re.split(r"[,;]", option) if part.strip()]
+    return [part.rpartition("=")[2].partition(":")[0].rpartition(".")[2] for part in parts]
 
 
 def open_workspace(settings: Settings, kind: FollowerKind = "other") -> Workspace:
-    """Build the objects of a workspace, once for a process.
+    """Build the objects of a workspace, once for a process; a worker's or triggerer's host becomes a node of it.
 
     Raises
     ------
     LedgerUnavailable, LedgerVersion
         If the ledger does not answer, or its schema is not this code's.
     """
-    key = (os.getpid(), settings.key)
+    key = (os.getpid(), kind, settings.key)
     if key not in _workspaces:
         _workspaces[key] = _build(settings, kind)
     return _workspaces[key]
@@ -144,15 +172,18 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
     if settings.embedded:
         ledger.upgrade()
     host = host_id()
-    ledger.register_node(local_node(settings), host=host)
-    runtime = LocalRuntime(settings.jobs_folder, node=settings.node, store_options=settings.store_options)
+    runtimes = {}
+    if settings.place is not None:
+        runtimes[settings.node] = LocalRuntime(settings.jobs_folder, node=settings.node, store_options=settings.store_options)
+        if kind != "other":
+            ledger.register_node(local_node(settings), host=host)
     return Workspace(
         name=settings.name,
         identity=ledger.identity(),
         ledger=ledger,
         store=Store(settings.store_url, options=settings.store_options),
         registry=LedgerRegistry(ledger),
-        runtimes={settings.node: runtime},
+        runtimes=runtimes,
         follower=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
         host=host,
         kind=kind,
@@ -170,7 +201,7 @@ def open_ledger(settings: Settings) -> Ledger:
 
 def local_node(settings: Settings) -> Node:
     """Return this host as a node: what is found here, overridden by the connection's capacity."""
-    found = discover(settings.node)
+    found = discover(settings.node, settings.place or "local")
     named = dict(settings.capacity)
     labels = {**found.labels, **({"gpu_type": str(named.pop("gpu_type"))} if "gpu_type" in named else {})}
     capacity = {resource: amount.wanted for resource, amount in Request.from_mapping(named, "capacity").amounts.items()} if named else {}

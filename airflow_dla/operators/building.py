@@ -88,7 +88,7 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
             "request": dict(settings.request) if request is None else request.to_mapping(),
             "policy": fields.policy or {},
             "seed": args.get("seed", 0),
-            "lineage": {**more, "pinned": settings.node},
+            "lineage": {**more, "pinned": settings.node} if settings.place else dict(more),
         },
         where,
     )

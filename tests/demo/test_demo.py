@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("prepare", "train", "evaluate", "save", "infer")
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(360)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     (other / "airflow.cfg").write_text("[core]\n", encoding="utf-8")
     before = contents(other)
     hostile = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "AIRFLOW__CORE__UNIT_TEST_MODE"},
         "AIRFLOW_HOME": str(other),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{other}/airflow.db",
         "AIRFLOW__CORE__DAGS_FOLDER": str(other / "dags"),
@@ -60,7 +60,7 @@ def run_demo(home: Path, env: Mapping[str, str], *, direct: bool = False) -> sub
     """Run the demo once; its status must be 0."""
     command = ["airflow", "dla", "demo"] if importlib.util.find_spec("airflow_dla.cli.definition") and not direct else ["airflow_dla.demo"]
     program = [sys.executable, "-m", *command, "--home", str(home), "--json"]
-    done = subprocess.run(program, env=dict(env), capture_output=True, text=True, timeout=140, check=False)
+    done = subprocess.run(program, env=dict(env), capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return done
 

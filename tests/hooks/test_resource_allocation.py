@@ -32,7 +32,7 @@ def test_an_error_in_the_block_frees_the_grant() -> None:
 
 def test_two_that_do_not_fit_take_turns() -> None:
     """The second begins when the first has ended, never before."""
-    cpus = next(iter(DlaHook().workspace().ledger.nodes())).node.capacity["cpu"]
+    cpus = next(iter(DlaHook(kind="worker").workspace().ledger.nodes())).node.capacity["cpu"]
     inside, most = 0, 0
 
     def work() -> None:
@@ -53,7 +53,7 @@ def test_two_that_do_not_fit_take_turns() -> None:
 
 def test_a_wait_that_is_too_long_ends() -> None:
     """The demand is withdrawn, so that it blocks nobody."""
-    cpus = next(iter(DlaHook().workspace().ledger.nodes())).node.capacity["cpu"]
+    cpus = next(iter(DlaHook(kind="worker").workspace().ledger.nodes())).node.capacity["cpu"]
     hook = ResourceAllocationHook()
     with hook.grant(cpu=cpus), pytest.raises(JobTimedOut, match="wait_timeout"), hook.grant(cpu=1, policy={"wait_timeout": "0s"}):
         pass

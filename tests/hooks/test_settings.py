@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_dla.errors import InvalidSpec, NotFound, SecretExposed
+from airflow_dla.hooks import DlaHook
 from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
-from airflow_dla.hooks.workspace import local_node, refuse_embedded
+from airflow_dla.hooks.workspace import _named_by, local_node, refuse_embedded
 
 
 def connection(**extra: Any) -> Connection:
@@ -101,3 +104,30 @@ def test_the_key_tells_settings_apart() -> None:
     """Two connections with different passwords are different workspaces to a process."""
     assert settings().key == settings().key
     assert settings().key != settings(jobs_folder="/elsewhere").key
+
+
+@pytest.mark.parametrize(
+    ("places", "place"), [(None, "local"), ({}, None), ({"here": {"kind": "local"}}, "here"), ('{"here": {"kind": "local"}}', "here")]
+)
+def test_places_are_named(places: Any, place: str | None) -> None:
+    """One local place by default, none when an empty mapping says so."""
+    extra = {} if places is None else {"places": places}
+    assert settings(**extra).place == place
+
+
+def test_a_kind_of_place_that_does_not_exist_is_refused() -> None:
+    """The known kinds are listed."""
+    with pytest.raises(InvalidSpec, match="must be one of local, got 'slurm'"):
+        settings(places={"cluster": {"kind": "slurm"}})
+
+
+def test_a_named_connection_that_is_missing_is_an_error_of_ours() -> None:
+    """Which connection names it is said."""
+    with pytest.raises(NotFound, match="lab"), _named_by("lab"):
+        raise AirflowNotFoundException("The conn_id `pg` isn't defined")
+
+
+def test_reading_makes_no_node(embedded: Path) -> None:
+    """A command that only looks does not offer its host's CPUs."""
+    assert DlaHook().workspace().ledger.nodes() == ()
+    assert len(DlaHook(kind="worker").workspace().ledger.nodes()) == 1

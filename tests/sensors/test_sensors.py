@@ -21,7 +21,7 @@ def poke(task: Any) -> Any:
 
 def test_capacity_is_there_until_somebody_takes_it(make_task: MakeTask) -> None:
     """The sensor takes nothing itself."""
-    node = next(iter(DlaHook().workspace().ledger.nodes())).node
+    node = next(iter(DlaHook(kind="worker").workspace().ledger.nodes())).node
     sensor = make_task(CapacitySensor, request={"cpu": node.capacity["cpu"]})
     assert poke(sensor)
     with ResourceAllocationHook().grant(cpu=0.5):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from airflow_dla.cli.checks.check import Check
+from airflow_dla.hooks.workspace import executor_classes
 from airflow_dla.ledger import NodeRow
 from airflow_dla.runtime import Launch, Runtime
 from airflow_dla.specs import Entrypoint, ExitReason, Grant, JobFile
@@ -21,21 +21,9 @@ _PROBE_S: Final = 20.0
 _LOOK_S: Final = 0.05
 
 
-def executors(option: str) -> list[str]:
-    """Return the class names in Airflow's option ``executor``, the default one first.
-
-    Examples
-    --------
-    >>> executors("team=CeleryExecutor;airflow.providers.x.KubernetesExecutor:k8s,LocalExecutor")
-    ['CeleryExecutor', 'KubernetesExecutor', 'LocalExecutor']
-    """
-    parts = [part.strip() for part in re.split(r"[,;]", option) if part.strip()]
-    return [part.rpartition("=")[2].partition(":")[0].rpartition(".")[2] for part in parts]
-
-
 def check_executor(option: str) -> Check:
     """Whether local jobs outlive the tasks that start them: a pod takes its processes along."""
-    found = executors(option)
+    found = executor_classes(option)
     if not any("KubernetesExecutor" in name for name in found):
         return Check("executor", "ok", option)
     fix = "run tasks with jobs in local processes by LocalExecutor or CeleryExecutor (executor= of the task, or [core] executor)"
@@ -55,7 +43,7 @@ def check_triggerer(option: str, followers: Collection[tuple[str, str, str]], ho
     host : str
         Identity of this host.
     """
-    if executors(option)[:1] == ["LocalExecutor"]:
+    if executor_classes(option)[:1] == ["LocalExecutor"]:
         return Check("triggerer", "ok", "runs on this host, as everything does with LocalExecutor")
     if any(kind == "triggerer" and where == host for _, kind, where in followers):
         return Check("triggerer", "ok", "one on this host was heard of within 5 minutes")
