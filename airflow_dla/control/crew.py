@@ -80,7 +80,7 @@ class Crew:
 
     def _run(self) -> None:
         idle_since = time.monotonic()
-        while True:
+        while threading.main_thread().is_alive():  # pools take nothing more once the interpreter is ending
             pause = self.turn()
             if self._follows:
                 idle_since = time.monotonic()
@@ -103,6 +103,8 @@ class Crew:
             log.warning("The ledger does not answer, trying again in %.0f s; running jobs go on: %s", self._wait_s, error)
             return self._wait_s
         except Exception:
+            if not threading.main_thread().is_alive():
+                return 0.0
             log.exception("A turn of the follower failed; trying again in %.0f s", _LONGEST_WAIT_S)
             return _LONGEST_WAIT_S
         self._wait_s = 0.0

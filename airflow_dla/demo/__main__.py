@@ -57,6 +57,9 @@ def _run(home: Path, *, as_json: bool) -> int:
         except DlaError as error:
             say(f"{type(error).__name__}: {error}")
             return 1
+        except KeyboardInterrupt:
+            say("interrupted; what ran was stopped")
+            return 130
         except Exception:  # noqa: BLE001 - whatever it is, a person must see it
             say(f"{traceback.format_exc()}What Airflow said is in {log}")
             return 1

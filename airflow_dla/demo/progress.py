@@ -21,7 +21,7 @@ class Progress:
     dag : str
         Whose tasks count.
     began, ended : callable
-        Called with each step when it begins and when it is over.
+        Called with each step when it begins, or goes on, and when it is over.
     """
 
     dag: str
@@ -41,7 +41,7 @@ class Progress:
         step.attempt = task_instance.try_number
         if not step.began:
             step.state, step.began = "running", time.monotonic()
-            self.began(step)
+        self.began(step)
 
     @hookimpl
     def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:  # noqa: ARG002 - Airflow's signature

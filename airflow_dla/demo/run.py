@@ -10,6 +10,7 @@ from typing import Final
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.jobs.job import most_recent_job
+from airflow.models.trigger import Trigger
 from airflow.sdk import DAG
 from airflow.sdk.listener import get_listener_manager
 from airflow.sdk.log import configure_logging
@@ -17,6 +18,7 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from airflow_dla.control import Workspace
+from airflow_dla.demo.interrupts import Interrupts, stop_run
 from airflow_dla.demo.progress import Progress
 from airflow_dla.demo.report import Outcome, StepReport
 from airflow_dla.demo.steps import Step
@@ -94,11 +96,17 @@ def run_pipeline(pipeline: Pipeline, *, began: Callable[[Step], None], ended: Ca
     pipeline : `Pipeline`
     began, ended : callable
         Told of each step, the second with what it was granted.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM; the running job was stopped.
     """
     workspace = DlaHook().workspace()
-    progress = Progress(DAG_ID)
+    progress, interrupts = Progress(DAG_ID), Interrupts()
 
     def begin(step: Step) -> None:
+        interrupts.watch()
         pipeline.logs.begin(log_path(pipeline.logs, progress.run, step))
         began(step)
 
@@ -107,8 +115,9 @@ def run_pipeline(pipeline: Pipeline, *, began: Callable[[Step], None], ended: Ca
         ended(step, granted(job_of(workspace, progress.run, step.name)))
 
     progress.began, progress.ended = begin, end
-    with _listening(progress):
+    with _listening(progress), _stopping(workspace, progress, interrupts):
         run = pipeline.dag.test()
+    Trigger.clean_unused()  # else a triggerer of this home would start those of the run again
     states = {ti.task_id: str(ti.state or "none") for ti in run.get_task_instances()}
     return outcome(pipeline, workspace, progress, states)
 
@@ -121,6 +130,18 @@ def _listening(progress: Progress) -> Iterator[None]:
         yield
     finally:
         manager.pm.unregister(progress)
+
+
+@contextmanager
+def _stopping(workspace: Workspace, progress: Progress, interrupts: Interrupts) -> Iterator[None]:
+    """Stop what runs when a person interrupts, whether or not Airflow passed that on."""
+    try:
+        yield
+    finally:
+        if interrupts.seen:
+            stop_run(workspace, DAG_ID, progress.run)
+    if interrupts.seen:
+        raise KeyboardInterrupt
 
 
 def log_path(logs: TaskLogs, run: str, step: Step) -> Path:

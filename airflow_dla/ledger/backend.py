@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
 
@@ -41,6 +42,9 @@ class Backend(Protocol):
 
     def exists(self) -> bool:
         """Whether there is anything to connect to, as far as can be told without creating it."""
+
+    def execution_options(self, *, write: bool) -> Mapping[str, Any]:
+        """Return SQLAlchemy's options of a connection that will write, or read from one consistent snapshot."""
 
     def begin(self, connection: Connection, *, exclusive: bool) -> float:
         """Begin to write inside a new transaction, and return the database's time.

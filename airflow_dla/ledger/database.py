@@ -118,7 +118,7 @@ class Database:
         if check and not self._checked:
             self._check(engine)
         with engine.connect() as connection:
-            connection.execution_options(dla_write=mode != "read")
+            connection.execution_options(**self.backend.execution_options(write=mode != "read"))
             with connection.begin():
                 return operation(Transaction(connection, self._begun(connection, mode)))
 

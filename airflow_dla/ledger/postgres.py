@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
@@ -95,6 +96,10 @@ class Postgres:
     def exists(self) -> bool:
         """Say yes; only connecting can tell."""
         return True
+
+    def execution_options(self, *, write: bool) -> Mapping[str, Any]:
+        """Let all statements of a read see the same moment; a writer sees what was there when it got its locks."""
+        return {} if write else {"isolation_level": "REPEATABLE READ"}
 
     def begin(self, connection: Connection, *, exclusive: bool) -> float:
         """Limit how long a write may wait or hang, take the ledger's lock when exclusive, and return the time after that."""

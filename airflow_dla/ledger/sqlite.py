@@ -6,7 +6,7 @@ import fcntl
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +110,10 @@ class Sqlite:
     def exists(self) -> bool:
         """Whether the file is there; asking SQLite would create it."""
         return self.path.exists()
+
+    def execution_options(self, *, write: bool) -> Mapping[str, Any]:
+        """Say whether to begin a write; a read sees one snapshot of the write-ahead log."""
+        return {"dla_write": write}
 
     def begin(self, connection: Connection, *, exclusive: bool) -> float:
         """Return the time; ``BEGIN IMMEDIATE`` has made every write exclusive already."""

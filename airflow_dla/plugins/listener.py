@@ -18,6 +18,9 @@ from airflow.listeners import hookimpl
 
 log = logging.getLogger(__name__)
 
+#: Loaded where a person's mark of a run is carried out, the API server; schedulers tell of every run's end, too.
+_SETS_RUN_STATES = "airflow.api_fastapi.core_api.services.public.dag_run"
+
 _STOPPING = ThreadPoolExecutor(1, thread_name_prefix="dla-listener")
 
 
@@ -62,7 +65,7 @@ def _marked(previous_state: Any, ti: Any) -> None:
 
 
 def _run_marked(dag_run: Any) -> None:
-    if "airflow.api_fastapi.app" in sys.modules and "airflow.jobs.scheduler_job_runner" not in sys.modules:
+    if _SETS_RUN_STATES in sys.modules:
         _STOPPING.submit(_stop, dag_run.dag_id, dag_run.run_id, None, None)
 
 

@@ -12,6 +12,7 @@ from fixtures_workspace import job_spec
 
 from airflow_dla.cli.reach import Reach
 from airflow_dla.control import Workspace, launch, run_round
+from airflow_dla.hooks.workspace import open_workspace
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import ExitReason, Node
 
@@ -20,8 +21,8 @@ HERE = ("--conn-id", "dla_test")
 
 @pytest.fixture
 def workspace(reach: Reach) -> Iterator[Workspace]:
-    """Return this host's workspace; whatever still runs at the end is ended."""
-    found = reach.workspace()
+    """Return this host's workspace, this host its node; whatever still runs at the end is ended."""
+    found = open_workspace(reach.settings, "worker")
     yield found
     for runtime in found.runtimes.values():
         for label, alive in runtime.jobs().items():

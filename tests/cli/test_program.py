@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from airflow.models.connection import Connection
 from sqlalchemy import create_engine
+
+pytestmark = pytest.mark.system
 
 
 def test_allocate_needs_neither_workspace_nor_database(airflow: Any) -> None:

@@ -17,6 +17,8 @@ from safetensors.numpy import load_file
 from airflow_dla.agents.job import Job
 from airflow_dla.demo import digits_agent
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 
 #: A few epochs show how training goes on; a whole one shows how well it ends.

@@ -137,6 +137,22 @@ def test_engine_is_made_anew_after_fork(ledger_url: str) -> None:
     ledger.close()
 
 
+def test_read_sees_one_moment(ledger_url: str) -> None:
+    """What others write between two statements of a read is not seen: a demand that is granted meanwhile is never lost."""
+    reader, other = connect(ledger_url), connect(ledger_url)
+
+    def twice(tx: Transaction) -> tuple[Any, ...]:
+        before = tx.connection.execute(text("SELECT count(*) FROM dla_history")).scalar_one()
+        other.record("a", "b", {})
+        return before, tx.connection.execute(text("SELECT count(*) FROM dla_history")).scalar_one()
+
+    before, after = reader._db.read(twice)
+    assert before == after
+    assert len(reader.history()) == before + 1
+    reader.close()
+    other.close()
+
+
 def test_read_of_a_waiting_writer(sqlite_url: str) -> None:
     """While one process writes, others read; a writer that waits too long says so."""
     writer, other = connect(sqlite_url), connect(sqlite_url, wait_s=0.1)

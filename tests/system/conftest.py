@@ -45,7 +45,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres_ledger: tuple[Pos
         extra = {"ledger": postgres_ledger[1], "capacity": {"cpu": 2}}
         env["AIRFLOW_CONN_DLA_POSTGRES"] = json.dumps({"conn_type": "dla", "extra": extra})
     with AirflowServer(home, Path(__file__).parent / "dags", env=env) as server:
-        server.request("POST", "pools", json={"name": "narrow", "slots": 1})
+        server.request("POST", "pools", json={"name": "narrow", "slots": 4})
         yield server
 
 

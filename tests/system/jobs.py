@@ -122,6 +122,11 @@ class JobRun:
         self.wait_state("deferred", timeout=timeout)
         eventually(lambda: self.follower == "triggerer", timeout=timeout, what=f"a trigger that follows {self.dag}")
 
+    def wait_for_grant(self, timeout: float = 90) -> None:
+        """Wait until the task is deferred and knows why it has no grant yet."""
+        self.wait_state("deferred", timeout=timeout)
+        eventually(lambda: self.attempt and self.attempt.reason, timeout=timeout, what=f"a reason why {self.dag} waits")
+
     @property
     def follower(self) -> str | None:
         """What kind of process renewed the lease of the last attempt last."""
@@ -153,7 +158,9 @@ class JobRun:
 
     def wait_epoch(self, epoch: int, timeout: float = 90) -> None:
         """Wait until the work has counted so far."""
-        eventually(lambda: any(line["epoch"] >= epoch for line in self.traces("epochs")), timeout=timeout, what=f"epoch {epoch} of {self.dag}")
+        eventually(
+            lambda: any(line["epoch"] >= epoch for line in self.traces("epochs")), timeout=timeout, what=f"epoch {epoch} of {self.dag}"
+        )
 
     def go(self) -> None:
         """Let the work end."""

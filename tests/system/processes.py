@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +45,18 @@ def descendants(pid: int) -> list[int]:
     for one in found:
         found.extend(child for child, parent in parents.items() if parent == one)
     return [one for one in found[1:] if alive(one)]
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Keep `count` cores busy."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
 
 
 def _stat(pid: int) -> tuple[str, int]:

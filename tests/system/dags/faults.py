@@ -11,7 +11,11 @@ from airflow.sdk import DAG, task
 from airflow_dla import agent
 from airflow_dla.operators import InferenceOperator, JobOperator, PrepareDataOperator, TrainModelOperator
 
-counter = agent("counter", entrypoints={"train": "counter:train", "prepare": "counter:train", "infer": "counter:train"}, request={"cpu": 0.1, "memory": "256MiB"})
+counter = agent(
+    "counter",
+    entrypoints={"train": "counter:train", "prepare": "counter:train", "infer": "counter:train"},
+    request={"cpu": 0.1, "memory": "256MiB"},
+)
 soon = timedelta(seconds=1)
 
 
@@ -31,27 +35,24 @@ def one(dag_id: str, **options: Any) -> None:
 one("job_deferred")
 one("job_sync", deferrable=False)
 one("job_sync_narrow", deferrable=False, pool="narrow")
-one("job_timeout", execution_timeout=timedelta(seconds=12), retries=0)
-one("job_postgres", dla_conn_id="dla_postgres", request={"cpu": 1, "memory": "256MiB"})
+one("job_timeout", execution_timeout=timedelta(seconds=15), retries=0)
+for name, deferrable in (("job_postgres", True), ("job_postgres_sync", False)):
+    one(name, dla_conn_id="dla_postgres", request={"cpu": 1, "memory": "256MiB"}, deferrable=deferrable)
 
 with DAG("job_pipeline", schedule=None):
     data = PrepareDataOperator(task_id="prepare", agent=counter, args=args("prepare", pace="0.5"), outputs=["model"])
     fit = TrainModelOperator(
         task_id="train", agent=counter, args=args("train"), inputs={"data": data.output["model"]}, outputs=["model"], deferrable=False
     )
-    InferenceOperator(task_id="infer", agent=counter, args=args("infer", pace="0"), inputs={"model": fit.output["model"]}, outputs=["model"])
+    InferenceOperator(
+        task_id="infer", agent=counter, args=args("infer", pace="0"), inputs={"model": fit.output["model"]}, outputs=["model"]
+    )
 
-with DAG("blockers", schedule=None, max_active_tasks=32):
-    BashOperator(task_id="narrow", bash_command="exec sleep 900", pool="narrow", priority_weight=100)
+with DAG("blockers", schedule=None):
+    BashOperator.partial(task_id="block", pool="narrow", priority_weight=100).expand(bash_command=["exec sleep 900"] * 4)
 
-with DAG("fillers", schedule=None, max_active_tasks=32):
-
-    @task
-    def numbers(**context: Any) -> list[str]:
-        """Return as many commands as the run's conf asks for."""
-        return ["exec sleep 900"] * int(context["dag_run"].conf["count"])
-
-    BashOperator.partial(task_id="fill", priority_weight=100).expand(bash_command=numbers())
+with DAG("fillers", schedule=None):
+    BashOperator.partial(task_id="block", priority_weight=100).expand(bash_command=["exec sleep 900"] * 6)
 
 with DAG("many", schedule=None, max_active_tasks=256):
 
@@ -61,6 +62,6 @@ with DAG("many", schedule=None, max_active_tasks=256):
         count = int(context["dag_run"].conf["count"])
         return [{"seconds": f"{3 + 2 * number / count:.3f}"} for number in range(count)]
 
-    JobOperator.partial(
-        task_id="nap", agent=counter, entrypoint="counter:nap", request={"cpu": 0.01, "memory": "64MiB"}, retries=0, max_active_tis_per_dag=None
-    ).expand(args=naps())
+    JobOperator.partial(task_id="nap", agent=counter, entrypoint="counter:nap", request={"cpu": 0.01, "memory": "64MiB"}, retries=0).expand(
+        args=naps()
+    )
