@@ -42,9 +42,10 @@ class Crew:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._follows: dict[str, Follow] = {}
-        self._inbox: deque[tuple[str, str, Follow | ExitReason | None]] = deque()
-        self._failed: dict[str, int] = {}
+        # By identity: two tries of a task may follow one job for a moment, the first to stop it.
+        self._follows: dict[Follow, None] = {}
+        self._inbox: deque[tuple[str, Follow, ExitReason | None]] = deque()
+        self._failed: dict[Follow, int] = {}
         self._saved: dict[str, int] = {}
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -56,26 +57,26 @@ class Crew:
 
     def join(self, follow: Follow) -> None:
         """Begin to follow a job."""
-        self._inbox.append(("join", follow.attempt.job, follow))
+        self._inbox.append(("join", follow, None))
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="dla-crew", daemon=True)
                 self._thread.start()
         self._wake.set()
 
-    def leave(self, job: str) -> None:
+    def leave(self, follow: Follow) -> None:
         """Follow a job no more; it runs on, for somebody else to follow."""
-        self._inbox.append(("leave", job, None))
+        self._inbox.append(("leave", follow, None))
         self._wake.set()
 
-    def stop(self, job: str, reason: ExitReason) -> None:
+    def stop(self, follow: Follow, reason: ExitReason) -> None:
         """Stop a job that is followed, and follow it to its end; takes no lock, so that a signal handler may call it."""
-        self._inbox.append(("stop", job, reason))
+        self._inbox.append(("stop", follow, reason))
 
     def join_and_stop(self, follow: Follow, reason: ExitReason) -> None:
         """Begin to follow a job in order to stop it."""
         self.join(follow)
-        self.stop(follow.attempt.job, reason)
+        self.stop(follow, reason)
         self._wake.set()
 
     def _run(self) -> None:
@@ -109,20 +110,19 @@ class Crew:
             return _LONGEST_WAIT_S
         self._wait_s = 0.0
         timing = self.workspace.timing
-        return timing.eager_s if any(follow.eager for follow in self._follows.values()) else timing.poll_s
+        return timing.eager_s if any(follow.eager for follow in self._follows) else timing.poll_s
 
     def _read_inbox(self) -> None:
         while self._inbox:
-            what, job, said = self._inbox[0]
-            follow = said if isinstance(said, Follow) else self._follows.get(job)
-            if follow is not None and what == "join":
-                self._follows[job] = follow
+            what, follow, reason = self._inbox[0]
+            if what == "join":
+                self._follows[follow] = None
                 self._renewed_at = float("-inf")
-            elif follow is not None and what == "leave":
+            elif follow in self._follows and what == "leave":
                 self._save_offsets()
-                self._follows.pop(job)
-            elif follow is not None and isinstance(said, ExitReason):
-                follow.stop(said)
+                self._forget(follow)
+            elif follow in self._follows and reason is not None:
+                follow.stop(reason)
             self._inbox.popleft()
 
     def _renew(self) -> None:
@@ -130,7 +130,7 @@ class Crew:
         if not self._follows or time.monotonic() - self._renewed_at < timing.renew_s:
             return
         ledger.heartbeat(self.workspace.follower, self.workspace.kind, self.workspace.host)
-        ledger.renew([follow.attempt.id for follow in self._follows.values()], holder=self.workspace.follower, lease_s=timing.lease_s)
+        ledger.renew([follow.attempt.id for follow in self._follows], holder=self.workspace.follower, lease_s=timing.lease_s)
         self._clock.set()
         self._renewed_at = time.monotonic()
         reap(self.workspace)
@@ -138,7 +138,7 @@ class Crew:
     def _step_all(self) -> None:
         if not self._follows:
             return
-        ledger, follows = self.workspace.ledger, list(self._follows.values())
+        ledger, follows = self.workspace.ledger, list(self._follows)
         if any(follow.attempt.state is AttemptState.WAITING for follow in follows):
             run_round(self.workspace)
         attempts = ledger.attempts([follow.attempt.id for follow in follows])
@@ -148,32 +148,28 @@ class Crew:
             done.result()
 
     def _step(self, follow: Follow, attempt: object, now: float) -> None:
-        job = follow.attempt.job
         try:
             follow.step(attempt, now)  # type: ignore[arg-type]
         except LedgerUnavailable:
             raise
         except Exception as error:
-            self._failed[job] = self._failed.get(job, 0) + 1
-            log.warning(
-                "Following %s failed (%d): %s", follow.attempt.id, self._failed[job], error, exc_info=not isinstance(error, DlaError)
-            )
-            if self._failed[job] >= _STEPS_FAILED or (isinstance(error, DlaError) and not error.retryable):
-                self._forget(job)
+            failed = self._failed[follow] = self._failed.get(follow, 0) + 1
+            log.warning("Following %s failed (%d): %s", follow.attempt.id, failed, error, exc_info=not isinstance(error, DlaError))
+            if failed >= _STEPS_FAILED or (isinstance(error, DlaError) and not error.retryable):
+                self._forget(follow)
                 follow.listener.failed(error)
             return
-        self._failed.pop(job, None)
+        self._failed.pop(follow, None)
         if follow.over:
-            self._forget(job)
+            self._forget(follow)
 
-    def _forget(self, job: str) -> None:
-        follow = self._follows.pop(job, None)
-        self._failed.pop(job, None)
-        if follow is not None:
-            self._saved.pop(follow.attempt.id, None)
+    def _forget(self, follow: Follow) -> None:
+        self._follows.pop(follow, None)
+        self._failed.pop(follow, None)
+        self._saved.pop(follow.attempt.id, None)
 
     def _save_offsets(self) -> None:
-        offsets = {follow.attempt.id: follow.offset for follow in self._follows.values()}
+        offsets = {follow.attempt.id: follow.offset for follow in self._follows}
         moved = {attempt: offset for attempt, offset in offsets.items() if self._saved.get(attempt) != offset}
         if moved:
             self.workspace.ledger.save_offsets(moved)

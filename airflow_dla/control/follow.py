@@ -19,8 +19,6 @@ from airflow_dla.specs import AttemptState, Exit, ExitReason
 _LOST_AFTER: Final = 3
 #: Seconds between two stop signals to an attempt that does not end.
 _STOP_AGAIN_S: Final = 5.0
-#: An attempt taken over that is stopped within so many seconds was stopped by the kill of the try before.
-_INHERITED_S: Final = 30.0
 #: Bytes of log read at once.
 _SLICE: Final = 1 << 20
 
@@ -55,6 +53,9 @@ class Follow:
     listener : `Listener`
     deadline : float or None
         By the ledger's clock; the job is stopped when it passes (``execution_timeout``).
+    inherited_until : float or None
+        By the ledger's clock; the attempt was taken over from an earlier try of the task,
+        and a stop that comes before this time is the kill of that try, not of this one.
     secrets : mapping of environment variable to value, optional
         Handed to the runtime at launch.
     """
@@ -66,6 +67,7 @@ class Follow:
         listener: Listener,
         *,
         deadline: float | None = None,
+        inherited_until: float | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         self.workspace = workspace
@@ -73,6 +75,7 @@ class Follow:
         self.attempt = attempt
         self.listener = listener
         self.deadline = deadline
+        self.inherited_until = inherited_until
         self.offset = attempt.log_offset
         self.over = False
         self.began = time.monotonic()
@@ -80,7 +83,7 @@ class Follow:
         self._cap = RateCap(at=self.began)
         self._missing = 0
         self._stopped_at = float("-inf")
-        self._taken_over = attempt.state is not AttemptState.WAITING
+        self._now = 0.0
         self._stopping = False
 
     def step(self, attempt: Attempt, now: float) -> None:
@@ -93,7 +96,7 @@ class Follow:
         now : float
             Seconds since the epoch, the ledger's.
         """
-        self.attempt = attempt
+        self.attempt, self._now = attempt, now
         if not attempt.ended and attempt.stop is None:
             self._keep_deadlines(now)
         match self.attempt.state:
@@ -217,8 +220,9 @@ class Follow:
         """Whether another attempt is due: nobody's fault, or stopped by the kill of the try before this one."""
         if self._stopping or already >= self.attempt.spec.policy.infra_retries:
             return False
-        inherited = self._taken_over and exit_.reason is ExitReason.STOPPED and time.monotonic() - self.began < _INHERITED_S
-        return inherited or exit_.reason.infrastructure
+        if exit_.reason is ExitReason.STOPPED:
+            return self.inherited_until is not None and self._now < self.inherited_until
+        return exit_.reason.infrastructure
 
     def _try_again(self, exit_: Exit, count: int) -> None:
         """Begin another attempt inside the same Airflow try."""

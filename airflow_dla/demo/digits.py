@@ -28,7 +28,6 @@ digits = agent(
         "infer": "digits_agent:infer",
     },
     request={"cpu": "1-2", "memory": "1GiB"},
-    env={"OMP_WAIT_POLICY": "PASSIVE"},  # a thread that waits gives its core to others: this host is shared
 )
 
 with DAG(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,8 @@ def as_mapping(outcome: Outcome, wall_s: float) -> dict[str, Any]:
 
 def as_text(outcome: Outcome, wall_s: float) -> str:
     """Return the report for a person."""
-    return "\n".join([*_summary(outcome, wall_s), "", *_table(outcome.steps), *failures(outcome.steps), "", *_where(outcome), ""])
+    parts = (_summary(outcome, wall_s), _table(outcome.steps), failures(outcome.steps), _where(outcome))
+    return "\n\n".join(text for part in parts if (text := "\n".join(part))) + "\n"
 
 
 def _summary(outcome: Outcome, wall_s: float) -> Iterator[str]:
@@ -135,7 +137,7 @@ def _where(outcome: Outcome) -> Iterator[str]:
     yield f"  DAG          {outcome.home / 'dags' / 'digits.py'}"
     yield ""
     yield "Next"
-    yield f"  export AIRFLOW_HOME={outcome.home}"
+    yield f"  export AIRFLOW_HOME={shlex.quote(str(outcome.home))}"
     yield "  airflow standalone              # then open http://localhost:8080: this run is there, with its logs"
     yield "  airflow dla models list         # the versions so far, and who is champion"
     yield "  airflow dla jobs list           # what each job was granted, and how it ended"

@@ -14,10 +14,12 @@ from airflow_dla.control import Follow, Listener, Workspace, refuse_never_granta
 from airflow_dla.errors import JobError, LedgerUnavailable
 from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
 from airflow_dla.ledger import Attempt
-from airflow_dla.specs import Demand, ExitReason, JobSpec
+from airflow_dla.specs import AttemptState, Demand, ExitReason, JobSpec
 
 #: Seconds a task waits for a ledger that does not answer before it leaves the rest to Airflow's retries.
 _LEDGER_S: Final = 60.0
+#: The kill of a try may arrive so many seconds after the next try has taken its attempt over.
+_INHERITED_S: Final = 30.0
 #: Airflow kills a task so many seconds after it asked it to end; our part must be done before.
 _KILL_S: Final = 4.5
 
@@ -39,7 +41,8 @@ class JobHook(BaseHook):
         super().__init__()
         self.dla_conn_id = dla_conn_id
         self._workspace: Workspace | None = None
-        self._attempt: Attempt | None = None
+        self._follow: Follow | None = None
+        self.inherited_until: float | None = None
         self._over = threading.Event()
 
     def get_conn(self) -> Workspace:
@@ -80,9 +83,11 @@ class JobHook(BaseHook):
         policy, pinned = spec.policy, spec.lineage.get("pinned")
         demand = Demand(id=spec.key.id, request=spec.request, place=policy.place, node=pinned, team=policy.team, priority=policy.priority)
         refuse_never_grantable(workspace, demand)
-        self._attempt = self.until_answered(lambda: workspace.ledger.open_attempt(spec, node=pinned, deferred=deferred))
+        opened = self.until_answered(lambda: workspace.ledger.open_attempt(spec, node=pinned, deferred=deferred))
+        if opened.state is not AttemptState.WAITING:
+            self.inherited_until = workspace.ledger.now() + _INHERITED_S
         run_round(workspace)
-        return self.find(self._attempt.id)
+        return self.find(opened.id)
 
     def find(self, attempt: str) -> Attempt:
         """Return an attempt that exists."""
@@ -96,16 +101,19 @@ class JobHook(BaseHook):
         JobError
             If it cannot be followed from here.
         """
-        workspace, self._attempt = self.get_conn(), attempt
+        workspace, self._over = self.get_conn(), threading.Event()
         said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         secrets = {name: resolve_secret(where) for name, where in attempt.spec.agent.secrets.items()}
-        crew_of(workspace).join(Follow(workspace, attempt, _listener(said, self._over), secrets=secrets))
+        follow = self._follow = Follow(
+            workspace, attempt, _listener(said, self._over), inherited_until=self.inherited_until, secrets=secrets
+        )
+        crew_of(workspace).join(follow)
         until = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             return self._hear(said, until)
         finally:
             if not self._over.is_set():
-                crew_of(workspace).leave(attempt.job)
+                crew_of(workspace).leave(follow)
 
     def _hear(self, said: queue.SimpleQueue[tuple[str, Any]], until: float | None) -> Attempt | None:
         while until is None or time.monotonic() < until:
@@ -123,9 +131,9 @@ class JobHook(BaseHook):
 
     def stop(self, reason: ExitReason = ExitReason.STOPPED) -> None:
         """Stop the job and wait a few seconds for its end; a signal handler may call this."""
-        if self._workspace is not None and self._attempt is not None and not self._over.is_set():
-            self.log.info("Stopping attempt %s", self._attempt.id)
-            crew_of(self._workspace).stop(self._attempt.job, reason)
+        if self._follow is not None and not self._over.is_set():
+            self.log.info("Stopping attempt %s", self._follow.attempt.id)
+            crew_of(self._follow.workspace).stop(self._follow, reason)
             self._over.wait(_KILL_S)
 
     def cannot_defer(self, attempt: Attempt) -> str:

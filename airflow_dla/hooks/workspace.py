@@ -171,15 +171,17 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
     ledger = connect(settings.ledger_url)
     if settings.embedded:
         ledger.upgrade()
-    host = host_id()
+    host, identity = host_id(), ledger.identity()
     runtimes = {}
     if settings.place is not None:
-        runtimes[settings.node] = LocalRuntime(settings.jobs_folder, node=settings.node, store_options=settings.store_options)
+        # Two workspaces may name one folder, and each stops what it finds in its own without an owner.
+        jobs = settings.jobs_folder / identity
+        runtimes[settings.node] = LocalRuntime(jobs, node=settings.node, store_options=settings.store_options)
         if kind != "other":
             ledger.register_node(local_node(settings), host=host)
     return Workspace(
         name=settings.name,
-        identity=ledger.identity(),
+        identity=identity,
         ledger=ledger,
         store=Store(settings.store_url, options=settings.store_options),
         registry=LedgerRegistry(ledger),

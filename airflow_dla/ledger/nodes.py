@@ -35,9 +35,11 @@ def mark_due(tx: Transaction) -> None:
 def register_node(tx: Transaction, node: Node, *, host: str) -> None:
     """Insert or update a node."""
     written = rows.dump(node.to_mapping())
-    known = tx.connection.execute(select(nodes.c.node).where(nodes.c.name == node.name)).scalar_one_or_none()
+    known = tx.connection.execute(select(nodes.c.node, nodes.c.silent_since).where(nodes.c.name == node.name)).one_or_none()
     tx.upsert(nodes, name=node.name, node=written, host=host, seen_at=tx.now, silent_since=None)
-    if written != known:
+    if known is not None and known.silent_since is not None:
+        mark_due(tx)
+    if known is None or written != known.node:
         record(tx, "node.registered", node.name, {"capacity": dict(node.capacity), "place": node.place})
         mark_due(tx)
 
@@ -55,7 +57,10 @@ def all_nodes(tx: Transaction) -> tuple[NodeRow, ...]:
 
 
 def node_answered(tx: Transaction, name: str, *, answered: bool) -> NodeRow | None:
-    """Remember an answer, or the first of a row of silences."""
+    """Remember an answer, or the first of a row of silences; a silent node is granted nothing until it answers."""
+    spoke_again = nodes.c.name == name, nodes.c.silent_since.is_not(None)
+    if answered and tx.connection.execute(select(nodes.c.name).where(*spoke_again)).one_or_none():
+        mark_due(tx)
     heard = {"seen_at": tx.now, "silent_since": None} if answered else {"silent_since": func.coalesce(nodes.c.silent_since, tx.now)}
     tx.connection.execute(update(nodes).where(nodes.c.name == name).values(**heard))
     row = tx.connection.execute(select(nodes).where(nodes.c.name == name)).one_or_none()

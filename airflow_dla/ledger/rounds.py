@@ -95,7 +95,9 @@ def _pending(tx: Transaction) -> tuple[tuple[Demand, ...], dict[str, _Pending]]:
 
 
 def _nodes(tx: Transaction) -> tuple[Node, ...]:
-    return tuple(rows.node(text) for text in tx.connection.execute(select(nodes.c.node).order_by(nodes.c.name)).scalars())
+    """Return the nodes that may be granted from: those that answer when they are asked."""
+    query = select(nodes.c.node).where(nodes.c.silent_since.is_(None)).order_by(nodes.c.name)
+    return tuple(rows.node(text) for text in tx.connection.execute(query).scalars())
 
 
 def _live(tx: Transaction) -> tuple[Grant, ...]:

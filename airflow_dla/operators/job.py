@@ -191,6 +191,7 @@ class JobOperator(BaseOperator):
             fingerprint=workspace.fingerprint,
             attempt=attempt.id,
             deadline=deadline,
+            inherited_until=self.hook.inherited_until,
             task_process=this_process(),
         )
         self.defer(trigger=trigger, method_name="resume", timeout=self._backstop(attempt))

@@ -48,6 +48,8 @@ class JobTrigger(BaseTrigger):
         The attempt to begin with.
     deadline : float or None
         Ledger time when the task's ``execution_timeout`` ends.
+    inherited_until : float or None
+        As of `Follow`.
     task_process : dict or None
         The process that deferred, as `this_process` tells; no event is fired while it lives.
     **_later
@@ -61,6 +63,7 @@ class JobTrigger(BaseTrigger):
         fingerprint: str,
         attempt: str,
         deadline: float | None = None,
+        inherited_until: float | None = None,
         task_process: dict[str, Any] | None = None,
         **_later: Any,
     ) -> None:
@@ -69,6 +72,7 @@ class JobTrigger(BaseTrigger):
         self.fingerprint = fingerprint
         self.attempt = attempt
         self.deadline = deadline
+        self.inherited_until = inherited_until
         self.task_process = task_process
         self._following: Follow | None = None
 
@@ -79,6 +83,7 @@ class JobTrigger(BaseTrigger):
             "fingerprint": self.fingerprint,
             "attempt": self.attempt,
             "deadline": self.deadline,
+            "inherited_until": self.inherited_until,
             "task_process": self.task_process,
         }
 
@@ -119,7 +124,9 @@ class JobTrigger(BaseTrigger):
     async def _follow(self, workspace: Workspace, attempt: Attempt) -> TriggerEvent:
         said: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         secrets = {name: await _asecret(where) for name, where in attempt.spec.agent.secrets.items()}
-        follow = self._following = Follow(workspace, attempt, _listener(said), deadline=self.deadline, secrets=secrets)
+        follow = self._following = Follow(
+            workspace, attempt, _listener(said), deadline=self.deadline, inherited_until=self.inherited_until, secrets=secrets
+        )
         crew = crew_of(workspace)
         crew.join(follow)
         try:
@@ -131,7 +138,7 @@ class JobTrigger(BaseTrigger):
                     return TriggerEvent({"attempt": self.attempt, "error": str(what)})
                 self.log.info(what)
         finally:
-            crew.leave(attempt.job)
+            crew.leave(follow)
 
     async def _settled(self) -> None:
         """Wait until the process that deferred is gone, and the scheduler knows.
@@ -157,12 +164,11 @@ class JobTrigger(BaseTrigger):
 
         The crew's thread does it: Airflow 3.3 cancels this coroutine after a second.
         """
-        if self._following is not None:
-            workspace, attempt = self._following.workspace, self._following.attempt
-        else:
+        follow = self._following
+        if follow is None:
             workspace = await self._workspace()
-            attempt = await _in_ledger_pool(find_attempt, workspace, self.attempt)
-        crew_of(workspace).join_and_stop(Follow(workspace, attempt, Listener()), ExitReason.STOPPED)
+            follow = Follow(workspace, await _in_ledger_pool(find_attempt, workspace, self.attempt), Listener())
+        crew_of(follow.workspace).join_and_stop(follow, ExitReason.STOPPED)
 
 
 def this_process() -> dict[str, Any]:

@@ -145,6 +145,18 @@ class LedgerContract:
         assert answered.silent_since is None
         assert answered.seen_at >= first.silent_since
 
+    def test_silent_node_is_granted_nothing_until_it_answers(self, ledger: Ledger) -> None:
+        """A round leaves it out; its answer makes the next round due."""
+        ledger.register_node(node())
+        ledger.node_answered("n", answered=False)
+        ledger.open_attempt(job("waits"))
+        assert ledger.snapshot().nodes == ()
+        run_round(ledger, lambda _: Decision())
+        assert run_round(ledger, lambda _: Decision()).skipped
+        ledger.node_answered("n", answered=True)
+        assert not run_round(ledger, lambda _: Decision()).skipped
+        assert [one.name for one in ledger.snapshot().nodes] == ["n"]
+
     def test_unknown_node_does_not_answer(self, ledger: Ledger) -> None:
         """Asking about a node that was never registered gives None."""
         assert ledger.node_answered("nobody", answered=True) is None

@@ -30,10 +30,15 @@ def state(workspace: Workspace, attempt: str) -> AttemptState:
 
 
 def follow(crew: Crew, task: str, ended: list[Attempt]) -> str:
+    """Open an attempt and let the crew follow it; return its id."""
+    return joined(crew, task, ended).attempt.id
+
+
+def joined(crew: Crew, task: str, ended: list[Attempt]) -> Follow:
     """Open an attempt and let the crew follow it."""
-    attempt = crew.workspace.ledger.open_attempt(job_spec(task))
-    crew.join(Follow(crew.workspace, attempt, Listener(ended=ended.append)))
-    return attempt.id
+    followed = Follow(crew.workspace, crew.workspace.ledger.open_attempt(job_spec(task)), Listener(ended=ended.append))
+    crew.join(followed)
+    return followed
 
 
 def test_many_jobs_more_than_fit_all_end(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
@@ -53,9 +58,10 @@ def test_many_jobs_more_than_fit_all_end(workspace: Workspace, fake_runtime: Fak
 def test_leaving_lets_the_job_run_on(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
     """Who leaves hears nothing more, and nothing is stopped."""
     crew, ended = Crew(workspace), []
-    attempt = follow(crew, "t", ended)
+    followed = joined(crew, "t", ended)
+    attempt = followed.attempt.id
     until(lambda: attempt in fake_runtime.attempts)
-    crew.leave(attempt.partition(".")[0])
+    crew.leave(followed)
     time.sleep(0.1)
     assert fake_runtime.jobs()[attempt]
     assert ended == []
@@ -64,13 +70,29 @@ def test_leaving_lets_the_job_run_on(workspace: Workspace, fake_runtime: FakeRun
 def test_a_job_that_was_left_can_be_stopped(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
     """Leaving and then stopping, as a killed trigger does, ends the job and frees its grant."""
     crew, ended = Crew(workspace), []
-    attempt = follow(crew, "t", ended)
+    followed = joined(crew, "t", ended)
+    attempt = followed.attempt.id
     until(lambda: attempt in fake_runtime.attempts)
-    crew.leave(attempt.partition(".")[0])
+    crew.leave(followed)
     crew.join_and_stop(Follow(workspace, workspace.ledger.attempts([attempt])[attempt], Listener()), ExitReason.STOPPED)
     until(lambda: state(workspace, attempt) is AttemptState.ENDED)
     assert fake_runtime.cancels[0] == (attempt, ExitReason.STOPPED)
     assert workspace.ledger.leases() == ()
+
+
+def test_a_kill_that_comes_late_does_not_end_the_next_trys_following(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """The kill of a cleared try stops that try's attempt; who follows the next one hears its end."""
+    crew, ended = Crew(workspace), []
+    old = joined(crew, "t", [])
+    until(lambda: old.attempt.id in fake_runtime.attempts)
+    fake_runtime.end(old.attempt.id, ExitReason.KILLED)
+    until(lambda: state(workspace, old.attempt.id) is AttemptState.ENDED)
+    new = joined(crew, "t", ended)
+    crew.join_and_stop(Follow(workspace, old.attempt, Listener()), ExitReason.STOPPED)
+    until(lambda: new.attempt.id in fake_runtime.attempts)
+    fake_runtime.end(new.attempt.id)
+    until(lambda: bool(ended))
+    assert new.attempt.number == 2
 
 
 def test_leases_are_renewed_while_jobs_run(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
@@ -102,9 +124,8 @@ def test_a_turn_costs_two_reads_however_many_wait(workspace: Workspace) -> None:
     counting = FlakyLedger(workspace.ledger)
     crew = Crew(with_ledger(workspace, counting))
     for index in range(30):
-        crew._follows[f"t{index}"] = Follow(
-            crew.workspace, workspace.ledger.open_attempt(job_spec(f"t{index}", request={"cpu": 4})), Listener()
-        )
+        opened = workspace.ledger.open_attempt(job_spec(f"t{index}", request={"cpu": 4}))
+        crew._follows[Follow(crew.workspace, opened, Listener())] = None
     crew.turn()
     crew.turn()
     counting.calls.clear()

@@ -176,7 +176,7 @@ def test_a_job_stopped_under_its_next_try_begins_again(workspace: Workspace, fak
     follow, _ = begin(workspace)
     step(follow)
     heard = Heard()
-    second_try = Follow(workspace, workspace.ledger.open_attempt(job_spec()), heard.listener())
+    second_try = Follow(workspace, workspace.ledger.open_attempt(job_spec()), heard.listener(), inherited_until=workspace.ledger.now() + 30)
     follow.stop(ExitReason.STOPPED)
     step(second_try)
     assert not second_try.over
@@ -186,3 +186,14 @@ def test_a_job_stopped_under_its_next_try_begins_again(workspace: Workspace, fak
     step(second_try)
     assert heard.ended[0].exit is not None
     assert heard.ended[0].exit.succeeded
+
+
+def test_a_stop_from_elsewhere_is_final(workspace: Workspace) -> None:
+    """What a person stops on the command line does not begin again, though a trigger follows it."""
+    follow, heard = begin(workspace)
+    step(follow)
+    restarted = Follow(workspace, follow.attempt, heard.listener())
+    workspace.ledger.want_stop(follow.attempt.id, ExitReason.STOPPED)
+    step(restarted)
+    assert restarted.over
+    assert heard.ended[0].number == 1

@@ -3,6 +3,8 @@ Programs for an Airflow home of their own, run as ``python in_airflow.py HOME CO
 
 ``imports FILE …``
     reads DAG files with the network cut off.
+``run FILE DAG``
+    runs a DAG.
 ``edit_between FILE DAG SCRIPT OLD NEW``
     runs a DAG, replaces a text in one of its scripts, and runs it again.
 """
@@ -42,12 +44,17 @@ def imports(*files: str) -> dict[str, Any]:
     }
 
 
-def edit_between(file: str, dag_id: str, script: str, old: str, new: str) -> list[dict[str, Any]]:
-    """Run a DAG twice with an edit in between; return what each run came to."""
+def run(file: str, dag_id: str) -> dict[str, Any]:
+    """Run a DAG; return what it came to."""
     from airflow.utils.db import initdb  # noqa: PLC0415 - reads the environment
 
     initdb()
-    first = _run(file, dag_id)
+    return _run(file, dag_id)
+
+
+def edit_between(file: str, dag_id: str, script: str, old: str, new: str) -> list[dict[str, Any]]:
+    """Run a DAG twice with an edit in between; return what each run came to."""
+    first = run(file, dag_id)
     text = Path(script).read_text(encoding="utf-8")
     assert old in text, f"{script} does not hold {old!r}"
     Path(script).write_text(text.replace(old, new), encoding="utf-8")
@@ -59,10 +66,10 @@ def _run(file: str, dag_id: str) -> dict[str, Any]:
 
     from airflow_dla.hooks import DlaHook  # noqa: PLC0415 - reads the environment
 
-    run = DagBag(file).dags[dag_id].test()
-    jobs = {attempt.spec.key.task: attempt for attempt in DlaHook().workspace().ledger.jobs() if attempt.spec.key.run == run.run_id}
+    ended = DagBag(file).dags[dag_id].test()
+    jobs = {attempt.spec.key.task: attempt for attempt in DlaHook().workspace().ledger.jobs() if attempt.spec.key.run == ended.run_id}
     return {
-        "states": {ti.task_id: str(ti.state) for ti in run.get_task_instances()},
+        "states": {ti.task_id: str(ti.state) for ti in ended.get_task_instances()},
         "codes": {task: attempt.spec.code.digest if attempt.spec.code else None for task, attempt in jobs.items()},
         "metrics": {task: dict(attempt.exit.metrics) for task, attempt in jobs.items() if attempt.exit},
         "inputs": {task: {name: ref.to_mapping() for name, ref in attempt.spec.inputs.items()} for task, attempt in jobs.items()},
@@ -72,7 +79,7 @@ def _run(file: str, dag_id: str) -> dict[str, Any]:
     }
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"imports": imports, "edit_between": edit_between}
+COMMANDS: dict[str, Callable[..., Any]] = {"imports": imports, "run": run, "edit_between": edit_between}
 
 if __name__ == "__main__":
     _, where, command, *arguments = sys.argv

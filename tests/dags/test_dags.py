@@ -24,6 +24,11 @@ def in_airflow(home: Path, command: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def copied(home: Path) -> Path:
+    """Copy dags/ to a home's DAGs folder, as a person does; return that."""
+    return Path(shutil.copytree(ROOT / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__")))
+
+
 def _with_root() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
@@ -48,10 +53,18 @@ def test_digits_pipeline_has_its_five_steps(read: Any) -> None:
 
 
 @pytest.mark.system
+def test_first_pipeline_runs(tmp_path: Path) -> None:
+    """The README's pipeline prepares, trains, holds its gate and saves."""
+    dags = copied(tmp_path)
+    ran = in_airflow(tmp_path, "run", str(dags / "first_pipeline.py"), "first_pipeline")
+    assert ran["states"] == dict.fromkeys(["prepare", "train", "evaluate", "save"], "success")
+    assert ran["metrics"]["evaluate"]["accuracy"] >= 0.95
+
+
+@pytest.mark.system
 def test_own_script_runs_unchanged_and_an_edit_takes_effect(tmp_path: Path) -> None:
     """A script that knows nothing of us runs by JobOperator; an edit is in the next run, and the lineage shows it."""
-    dags = tmp_path / "dags"
-    shutil.copytree(ROOT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    dags = copied(tmp_path)
     before, after = in_airflow(
         tmp_path,
         "edit_between",

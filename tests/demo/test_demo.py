@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from system.processes import eventually
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("prepare", "train", "evaluate", "save", "infer")
@@ -124,3 +126,23 @@ def test_files_are_there_to_look_at(demo: Demo) -> None:
     """The home has the DAG, its agent, and private settings."""
     assert {path.name for path in (demo.home / "dags").glob("*.py")} == {"digits.py", "digits_agent.py"}
     assert (demo.home / "airflow.cfg").stat().st_mode & 0o077 == 0
+
+
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    """SIGTERM in the middle of the training stops the job, ends the run as failed, and the demo says so."""
+    program = [sys.executable, "-m", "airflow_dla.demo", "--home", str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        eventually(lambda: list(tmp_path.glob("logs/dag_id=digits/run_id=*/task_id=train/attempt=1.log")), timeout=150, what="training")
+        child.send_signal(signal.SIGTERM)
+        said, _ = child.communicate(timeout=90)
+    assert child.returncode == 130, said
+    assert "interrupted; what ran was stopped" in said
+    assert not [pid for pid in Path("/proc").iterdir() if pid.name.isdigit() and str(tmp_path) in command_line(pid)]
+
+
+def command_line(process: Path) -> str:
+    """Return a process's command line, empty when it is gone."""
+    try:
+        return (process / "cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -12,7 +12,6 @@ from fixtures_airflow import MakeTask, context
 
 from airflow_dla.errors import JobFailed
 from airflow_dla.hooks import DlaHook
-from airflow_dla.hooks.workspace import crew_of
 from airflow_dla.operators import JobOperator, TrainModelOperator
 from airflow_dla.specs import AttemptState, JobKey
 from airflow_dla.triggers import JobTrigger
@@ -176,7 +175,6 @@ def _quiet(embedded: Path):
     if (embedded / "dla").exists():
         workspace = DlaHook().workspace()
         for attempt in workspace.ledger.jobs(state="live"):
-            crew_of(workspace).leave(attempt.job)
             for runtime in workspace.runtimes.values():
                 from airflow_dla.specs import ExitReason  # noqa: PLC0415
 

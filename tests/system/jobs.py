@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from system.airflow_server import AirflowServer
 from system.dags.counter import value_after
 from system.processes import alive, eventually
 
+from airflow_dla.errors import LedgerUnavailable
 from airflow_dla.ledger import Attempt, Ledger, connect
 from airflow_dla.specs import JobKey
 
@@ -129,17 +131,18 @@ class JobRun:
 
     @property
     def follower(self) -> str | None:
-        """What kind of process renewed the lease of the last attempt last."""
-        attempt = self.attempt
-        holder = attempt.lease.holder if attempt and attempt.lease else None
-        return next((kind for name, kind, _ in self.ledger.followers() if name == holder), None)
+        """What kind of process holds the lease of the last attempt, None when it has expired."""
+        lease = self.attempt.lease if self.attempt else None
+        if lease is None or lease.expires_at < self.ledger.now():
+            return None
+        return next((kind for name, kind, _ in self.ledger.followers() if name == lease.holder), None)
 
     # --- processes and traces ---
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where the folders of this host's attempts lie."""
-        return self.server.home / "dla" / "jobs"
+        return self.server.home / "dla" / "jobs" / self.ledger.identity()
 
     def processes(self, number: int | None = None) -> list[int]:
         """Return the living processes of the job, keepers included; of one attempt if asked for."""
@@ -175,7 +178,10 @@ class JobRun:
     def story(self) -> str:
         """Tell what is known, for a failing test."""
         logs = [self.log(number) for number in range(1, self.task["try_number"] + 1)]
-        return json.dumps({"task": self.task, "starts": self.starts, "attempt": str(self.attempt)}, indent=1) + "\n" + "\n---\n".join(logs)
+        with suppress(LedgerUnavailable):
+            logs.append(f"last attempt: {self.attempt}")
+        task = {name: self.task[name] for name in ("dag_id", "state", "try_number", "pid", "start_date", "end_date")}
+        return "\n---\n".join([json.dumps({"task": task, "starts": self.starts}, indent=1), *logs])
 
     def end(self) -> None:
         """End the run, whatever it does; nothing of it lives on."""
@@ -183,6 +189,7 @@ class JobRun:
         if self.server.run(self.dag, self.run)["state"] not in {"success", "failed"}:
             self.server.set_run_state(self.dag, self.run, "failed")
         eventually(lambda: not self.processes(), timeout=30, what=f"end of {self.dag} at the test's end")
+        self.ledger.close()
 
 
 def _everybody() -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,10 +41,18 @@ class Rest:
         return str(answer.raise_for_status().json()["access_token"])
 
     def request(self, method: str, path: str, **options: Any) -> Any:
-        """Call ``/api/v2/<path>`` and return its JSON; an error raises RuntimeError with the server's words."""
+        """
+        Call ``/api/v2/<path>`` and return its JSON; an error raises RuntimeError with the server's words.
+
+        A call that failed by Airflow's database, which SQLite locks for too long on a machine under load, was undone and is repeated.
+        """
         if self._client is None:
             self._client = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
-        answer = self._client.request(method, f"/api/v2/{path}", **options)
+        for _ in range(5):
+            answer = self._client.request(method, f"/api/v2/{path}", **options)
+            if answer.status_code != 500 or "Database error" not in answer.text:
+                break
+            time.sleep(1)
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
         return answer.json() if answer.content else None

@@ -20,6 +20,7 @@ from system.airflow_server import AirflowServer
 from system.jobs import JobRun
 from system.processes import alive, busy, eventually
 
+from airflow_dla.ledger import connect
 from airflow_dla.specs import AttemptState, JobKey
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -126,11 +127,18 @@ def act(run: JobRun, how: str) -> None:
         run.mark(how)
 
 
+def stays_stopped(run: JobRun) -> None:
+    """Check that nobody began another attempt."""
+    assert run.attempt is not None
+    assert (run.attempt.number, run.attempt.ended, run.processes()) == (1, True, []), run.story()
+
+
 def ends_as(run: JobRun, how: str) -> None:
     """Check what became of the task: what the person said, or a new attempt that goes on from the checkpoint."""
     if how != "cleared":
         assert run.task["state"] == how.removeprefix("run ")
-        assert len(run.starts) == 1
+        time.sleep(2)
+        stays_stopped(run)
         return
     run.go()
     run.wait_success()
@@ -169,6 +177,8 @@ def test_a_scheduled_or_queued_task_with_a_live_job_that_is_marked(
                 assert run.task["state"] == ("skipped" if how == "run failed" else how)
     finally:
         airflow.set_run_state(blockers, block, "failed")
+    for how in ("failed", "success", "run failed"):
+        stays_stopped(runs[how])
     taken = runs["cleared"]
     assert taken.processes(1)
     eventually(lambda: taken.task["try_number"] == 3 and taken.task["state"] == "running", timeout=90, what="the cleared task's next try")
@@ -186,7 +196,7 @@ def waiting(airflow: AirflowServer, dag: str, run: str) -> int:
 def test_death_between_submit_and_persist(airflow: AirflowServer, start: Start, tmp_path: Path, moment: str) -> None:
     """A task killed after it had told the ledger that it launches: the retry finds the process, or starts it, once."""
     run_id = f"launch-{tmp_path.name}"
-    folder = airflow.home / "dla" / "jobs" / f"{JobKey(dag='job_sync', run=run_id, task='job').id}.1"
+    folder = embedded_jobs(airflow) / f"{JobKey(dag='job_sync', run=run_id, task='job').id}.1"
     folder.mkdir(parents=True)
     with locked_folder(folder) as release:
         run = start("job_sync", run_id=run_id)
@@ -203,6 +213,16 @@ def test_death_between_submit_and_persist(airflow: AirflowServer, start: Start, 
     run.go()
     run.wait_success()
     ran_once(run, tries=(1, 2))
+
+
+def embedded_jobs(airflow: AirflowServer) -> Path:
+    """Return where the embedded workspace keeps the folders of its attempts, before it has any."""
+    (airflow.home / "dla").mkdir(exist_ok=True)
+    ledger = connect(f"sqlite:///{airflow.home}/dla/ledger.db")
+    ledger.upgrade()
+    identity = ledger.identity()
+    ledger.close()
+    return airflow.home / "dla" / "jobs" / identity
 
 
 @contextmanager
@@ -314,7 +334,8 @@ def test_ledger_and_triggerer_gone_for_longer_than_the_lease(
         server.stop(signal.SIGQUIT)
         while time.monotonic() - begun < 75:
             time.sleep(5)
-            assert all(run.processes(1) for run in (deferred, followed, here))
+            killed = [run.story() for run in (deferred, followed, here) if not run.processes(1)]
+            assert not killed, "\n".join(killed)
         assert not waiting.processes()
     server.start()
     airflow.restart("triggerer")
