@@ -10,9 +10,10 @@ from airflow_dla.cli.answer import Answer, size, table
 from airflow_dla.cli.reach import Reach
 from airflow_dla.cli.running import command
 from airflow_dla.errors import CorruptArtifact, NotFound
+from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs.references import digest as read_digest
 
-#: Outputs of jobs that are younger, in seconds, are kept.
+#: Outputs, and folders, of jobs that are younger, in seconds, are kept.
 _YOUNG_S: Final = 30 * 86_400.0
 
 
@@ -29,17 +30,30 @@ def verify(args: Namespace) -> Answer:
 
 @command
 def collect(args: Namespace) -> Answer:
-    """Delete what no named root needs, and say why the rest stays."""
+    """Delete what no named root needs, say why the rest stays, and forget the folders of jobs that ended long ago."""
     reach = Reach(args.conn_id)
     roots = reach.ledger.roots(younger_than_s=_YOUNG_S)
     done = reach.store.collect(roots.digests, roots.checkpoints, grace_s=args.grace, dry_run=args.dry_run)
-    document = {"deleted": list(done.deleted), "kept": dict(done.kept), "bytes": done.bytes, "dry_run": args.dry_run}
+    forgotten = [] if args.dry_run else _forget_old_jobs(reach)
+    document = {
+        "deleted": list(done.deleted),
+        "kept": dict(done.kept),
+        "bytes": done.bytes,
+        "jobs_forgotten": forgotten,
+        "dry_run": args.dry_run,
+    }
     rows = [(digest, "would go" if args.dry_run else "deleted") for digest in done.deleted]
     rows += [(digest, f"kept: {why}") for digest, why in done.kept.items()]
     return Answer(
         document,
         f"{table(['DIGEST', 'WHAT'], rows, empty='no artifact')}\n\n{size(done.bytes)} {'would be freed' if args.dry_run else 'freed'}",
     )
+
+
+def _forget_old_jobs(reach: Reach) -> list[str]:
+    """Remove this host's folders of jobs that ended long ago: their logs and JSON files."""
+    here = [runtime for runtime in reach.workspace().runtimes.values() if isinstance(runtime, LocalRuntime)]
+    return [label for runtime in here for label in runtime.forget(older_than_s=_YOUNG_S)]
 
 
 def _verified(store: Store, digest: str) -> dict[str, Any]:

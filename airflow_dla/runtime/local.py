@@ -161,6 +161,8 @@ class LocalRuntime:
 
     def forget(self, *, older_than_s: float) -> tuple[str, ...]:
         """Remove the folders of attempts that ended so many seconds ago; return their labels."""
+        if not self.root.is_dir():
+            return ()
         limit = time.time() - older_than_s
         old = [path for path in self.root.iterdir() if _LABEL.fullmatch(path.name) and path.stat().st_mtime < limit]
         gone = [path for path in old if not self._is_alive(path) and _swept(path)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_dla.cli.reach import Reach
+from airflow_dla.runtime.local import LocalRuntime
 
 HERE = ("--conn-id", "dla_test")
 
@@ -55,3 +58,17 @@ def test_collection_keeps_what_is_named(dla: Any, reach: Reach, published: list[
     assert done["deleted"] == [published[1]]
     assert "reference data" in done["kept"][published[0]]
     assert not reach.store.exists(published[1])
+
+
+def test_collection_forgets_jobs_of_long_ago(dla: Any, reach: Reach, published: list[str]) -> None:
+    """The folder of a job that ended more than 30 days ago goes, a younger one stays."""
+    (runtime,) = reach.workspace().runtimes.values()
+    assert isinstance(runtime, LocalRuntime)
+    for label, age_s in (("old.1", 31 * 86_400), ("young.1", 29 * 86_400)):
+        folder = runtime.root / label
+        folder.mkdir(parents=True)
+        (folder / "exit.json").write_text('{"reason": "succeeded"}', encoding="utf-8")
+        os.utime(folder, (time.time() - age_s,) * 2)
+    assert dla("artifacts", "gc", "--dry-run", *HERE, "--json").document["jobs_forgotten"] == []
+    assert dla("artifacts", "gc", *HERE, "--json").document["jobs_forgotten"] == ["old.1"]
+    assert [path.name for path in runtime.root.iterdir()] == ["young.1"]
