@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import brentq, linprog
 from scipy.sparse import coo_array, csc_array
 
 from airflow_dla.allocation.table import Floats, Ints
@@ -27,7 +27,6 @@ from airflow_dla.errors import Infeasible, InvalidSpec, SolverFailed
 
 _INFEASIBLE = 2
 _SIMPLEX_CLASSES = 300
-_BISECTIONS = 60
 _CLOSE = 1e-10
 
 
@@ -161,36 +160,35 @@ def _makespan(mix: Mix) -> Fractions:
 
 
 def _finish_time(mix: Mix) -> Fractions:
-    """Bisect on the ratio once jobs have waited; at the start one programme is exact."""
+    """Search for the ratio once jobs have waited; at the start one programme is exact."""
     alone = mix.alone_s
     if alone is None:
         alone = mix.steps / proportional(mix.throughput, mix.gpus, mix.capacity, 1.0 / len(mix.gpus))
     if mix.elapsed_s is None or not mix.elapsed_s.any():
         found = _highest_floor(mix.throughput * (alone / mix.steps)[:, None], mix, interior=True)
         return Fractions(found.x, 1.0 / found.value)
-    fastest = mix.steps / mix.throughput.max(axis=1)
-    low = float(np.max((mix.elapsed_s + fastest) / alone))
-    return _least_ratio(mix, alone, mix.elapsed_s, low)
+    fastest = mix.steps / _able(mix).max(axis=1)
+    return _least_ratio(mix, alone, mix.elapsed_s, float(np.max((mix.elapsed_s + fastest) / alone)))
 
 
 def _least_ratio(mix: Mix, alone: Floats, elapsed: Floats, low: float) -> Fractions:
-    """Raise the ratio until its floors can be kept, then close in on the least such."""
+    """Find the ratio whose floors can just be kept; the lowest floor at a ratio rises with it."""
 
     def at(ratio: float) -> Fractions:
         return _highest_floor(mix.throughput * ((ratio * alone - elapsed) / mix.steps)[:, None], mix, interior=True)
 
-    high = low
-    found = at(high)
-    while found.value < 1.0 - _CLOSE:
-        low, high = high, high * max(2.0 - found.value, 1.05)
-        found = at(high)
-    for _ in range(_BISECTIONS):
-        if high - low <= _CLOSE * high:
-            break
-        middle = (low + high) / 2
-        tried = at(middle)
-        low, high, found = (middle, high, found) if tried.value < 1.0 else (low, middle, tried)
-    return Fractions(found.x, high)
+    def reached(x: Floats) -> float:
+        return float(np.max((elapsed + mix.steps / np.maximum((mix.throughput * x).sum(axis=1), 1e-300)) / alone))
+
+    found = at(low)
+    if found.value < 1.0:
+        root = brentq(lambda ratio: at(ratio).value - 1.0, low, reached(found.x) * (1 + _CLOSE), rtol=_CLOSE)
+        found = at(root)
+    return Fractions(found.x, reached(found.x))
+
+
+def _able(mix: Mix) -> Floats:
+    return np.where(mix.gpus[:, None] <= mix.capacity, mix.throughput, 0.0)
 
 
 def _jct(mix: Mix) -> Fractions:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from airflow_dla.allocation.simulation.objectives import TURN_S, pursue
+from airflow_dla.allocation.simulation.objectives import pursue
 from airflow_dla.allocation.simulation.orders import fifo, least_attained, typed_fifo
 from airflow_dla.allocation.simulation.report import Report, report
 from airflow_dla.allocation.simulation.run import Outcome, simulate
@@ -29,9 +29,9 @@ __all__ = ["SCHEDULERS", "Decision", "Outcome", "Report", "Scheduler", "View", "
 SCHEDULERS: Final[Mapping[str, Callable[[str], Scheduler]]] = MappingProxyType(
     {
         "heterogeneous": pursue,
-        "fifo": lambda _objective: Scheduler(fifo),
-        "typed-fifo": lambda _objective: Scheduler(typed_fifo),
-        "las": lambda _objective: Scheduler(least_attained, review_s=TURN_S),
+        "fifo": lambda _objective: fifo,
+        "typed-fifo": lambda _objective: typed_fifo,
+        "las": lambda _objective: least_attained,
     }
 )
 

@@ -8,12 +8,9 @@ import numpy as np
 
 from airflow_dla.allocation.assignment import assign
 from airflow_dla.allocation.heterogeneous import OBJECTIVES, Mix, fractions, proportional
-from airflow_dla.allocation.simulation.view import Decision, Scheduler, View
+from airflow_dla.allocation.simulation.view import TURN_S, Decision, Scheduler, View
 from airflow_dla.allocation.table import Floats, Ints
 from airflow_dla.errors import Infeasible, InvalidSpec
-
-#: Turns last so long where shares of time are realised by taking turns.
-TURN_S: Final = 360.0
 
 #: What finishing a job earlier is worth to those behind it, per GPU of the cluster.
 _BEHIND: Final = 0.75
@@ -34,10 +31,10 @@ def pursue(objective: str) -> Scheduler:
     if objective not in OBJECTIVES:
         raise InvalidSpec(f"objective {objective!r} is not known; known are {', '.join(sorted(OBJECTIVES))}")
     if objective == "jct":
-        return Scheduler(_soonest)
+        return _soonest
     if objective == "makespan":
-        return Scheduler(_all_done, review_s=TURN_S)
-    return Scheduler(lambda view: _in_turns(objective, view), review_s=TURN_S)
+        return _all_done
+    return _Turns(objective)
 
 
 def _soonest(view: View) -> Decision:
@@ -63,9 +60,27 @@ def _all_done(view: View) -> Decision:
     return Decision(_realise(view, x))
 
 
-def _in_turns(objective: str, view: View) -> Decision:
-    share = _shares(objective, view)
-    return Decision(_realise(view, np.where(share > 0, np.maximum(share + view.owed_s / TURN_S, 1e-2 * share), 0.0)), share)
+class _Turns:
+    """Realise shares of time by turns: who is owed most runs next.
+
+    The programme is solved again only when jobs arrive or end; its answer to the same jobs is kept.
+    """
+
+    def __init__(self, objective: str) -> None:
+        self._objective = objective
+        self._asked: tuple[bytes, ...] = ()
+        self._share: Floats = np.zeros((0, 0))
+
+    def __call__(self, view: View) -> Decision:
+        asked = tuple(part.tobytes() for part in (view.capacity, view.arrival_s, view.steps, view.gpus, view.throughput))
+        if asked != self._asked:
+            self._asked, self._share = asked, _shares(self._objective, view)
+        share = self._share
+        kind = _realise(view, np.where(share > 0, np.maximum(share + view.owed_s / TURN_S, 1e-2 * share), 0.0))
+        running = np.flatnonzero(kind >= 0)
+        settled = np.zeros(share.shape)
+        settled[running, kind[running]] = 1.0
+        return Decision(kind, share, TURN_S if (share > settled + 1e-6).any() else np.inf)
 
 
 def _shares(objective: str, view: View) -> Floats:
@@ -103,7 +118,7 @@ def _speed(view: View) -> Floats:
 
 
 def _mix(view: View, deadline: Floats | None = None) -> Mix:
-    alone = view.steps / proportional(view.throughput, view.gpus, view.capacity, 1.0 / view.present)
+    alone = view.steps / proportional(view.throughput, view.gpus, view.capacity, 1.0 / len(view.gpus))
     return Mix(
         throughput=view.throughput,
         gpus=view.gpus,

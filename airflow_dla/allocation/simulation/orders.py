@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from airflow_dla.allocation.simulation.view import Decision, View
+from airflow_dla.allocation.simulation.view import TURN_S, Decision, View
 from airflow_dla.allocation.table import Ints
 
 
@@ -27,7 +27,8 @@ def typed_fifo(view: View) -> Decision:
 
 def least_attained(view: View) -> Decision:
     """Serve first who has had least GPU time (Tiresias), each on its fastest free type."""
-    return Decision(_fastest_first(view, np.argsort(view.run_s * view.gpus, kind="stable")))
+    kind = _fastest_first(view, np.argsort(view.run_s * view.gpus, kind="stable"))
+    return Decision(kind, review_s=TURN_S)
 
 
 def _fastest_first(view: View, order: Ints) -> Ints:

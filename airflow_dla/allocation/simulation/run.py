@@ -54,8 +54,8 @@ def simulate(
     scheduler : Scheduler
         It sees only jobs that have arrived, and decides when one arrives or ends.
     round_s : float, optional
-        Running jobs are stopped or moved only at multiples of it; GPUs that become free in between
-        go to jobs that wait. Whenever something happens by default.
+        Jobs that arrive, and those whose turn it is, wait for the next multiple of it; GPUs that a job
+        leaves are handed out at once. Nobody waits for a decision by default.
     restart_s : float
         How long a job that ran before makes no steps after it is started again or moved.
 
@@ -72,25 +72,25 @@ def simulate(
         raise InvalidSpec(f"restart_s must be >= 0 and finite, got {restart_s:g}")
     workload.check_fits(capacity)
     ordered, order = workload.ordered()
-    world = _World(ordered, capacity, restart_s)
+    world = _World(ordered, capacity, restart_s=restart_s, round_s=round_s)
     while world.go_on():
-        world.decide(scheduler, round_s)
-        world.advance(scheduler.review_s, round_s)
+        world.decide(scheduler)
+        world.advance()
     return world.outcome(np.argsort(order))
 
 
 class _World:
     """The state of a simulation; jobs in order of arrival."""
 
-    def __init__(self, jobs: Workload, capacity: Ints, restart_s: float) -> None:
+    def __init__(self, jobs: Workload, capacity: Ints, *, restart_s: float, round_s: float | None) -> None:
         count, kinds = jobs.throughput.shape
-        self.jobs, self.capacity, self.restart_s = jobs, capacity, restart_s
+        self.jobs, self.capacity, self.restart_s, self.round_s = jobs, capacity, restart_s, round_s
         self.now, self.arrived, self.active = 0.0, 0, np.zeros(0, dtype=np.intp)
         self.left, self.finish = jobs.steps.copy(), np.full(count, np.nan)
         self.kind, self.ready = np.full(count, -1), np.zeros(count)
         self.run, self.owed, self.share = np.zeros((count, kinds)), np.zeros((count, kinds)), np.zeros((count, kinds))
         self.restarts, self.present = np.zeros(count, dtype=np.intp), np.zeros(count)
-        self.decisions, self.began = 0, 0.0
+        self.decisions, self.began, self.due = 0, 0.0, np.inf
 
     def go_on(self) -> bool:
         """Let arrive whoever is due; while nobody is there, the next one is."""
@@ -103,33 +103,31 @@ class _World:
         if due > self.arrived:
             self.active = np.concatenate([self.active, np.arange(self.arrived, due)])
             self.arrived = due
+            self.due = min(self.due, self._round(self.now))
         return True
 
-    def decide(self, scheduler: Scheduler, round_s: float | None) -> None:
-        """Ask the scheduler; between rounds about those who wait and the GPUs that are free."""
-        asked, capacity = self.active, self.capacity
-        if round_s is not None and not self._at_round(round_s):
-            held = self.active[self.kind[self.active] >= 0]
-            asked = self.active[self.kind[self.active] < 0]
-            used = np.bincount(self.kind[held], weights=self.jobs.gpus[held], minlength=len(capacity))
-            capacity = np.asarray(capacity - used.astype(np.intp))
-            asked = asked[((self.jobs.gpus[asked, None] <= capacity) & (self.jobs.throughput[asked] > 0)).any(axis=1)]
-        if len(asked) == 0:
+    def decide(self, scheduler: Scheduler) -> None:
+        """Ask the scheduler when it is time to."""
+        if self.now < self.due:
             return
         self.decisions += 1
-        self._apply(asked, scheduler.decide(self._view(asked, capacity)))
-
-    def _at_round(self, round_s: float) -> bool:
-        return abs(self.now / round_s - round(self.now / round_s)) * round_s <= _DONE * max(1.0, self.now)
-
-    def _view(self, asked: Ints, capacity: Ints) -> View:
-        jobs = self.jobs
-        if not self.decisions > 1:
+        if self.decisions == 1:
             self.began = self.now
+        decision = scheduler(self._view(self.active))
+        self._apply(self.active, decision)
+        self.due = self._round(self.now + decision.review_s)
+
+    def _round(self, time_s: float) -> float:
+        """Return when the next round begins, at a time or after it."""
+        if self.round_s is None or not np.isfinite(time_s):
+            return time_s
+        return float(np.ceil(time_s / self.round_s - _DONE)) * self.round_s
+
+    def _view(self, asked: Ints) -> View:
+        jobs = self.jobs
         return View(
             now_s=self.now,
-            capacity=capacity,
-            present=len(self.active),
+            capacity=self.capacity,
             arrival_s=jobs.arrival_s[asked],
             deadline_s=jobs.deadline_s[asked],
             weight=jobs.weight[asked],
@@ -154,14 +152,14 @@ class _World:
         if decision.share is not None:
             self.share[asked] = decision.share
 
-    def advance(self, review_s: float | None, round_s: float | None) -> None:
+    def advance(self) -> None:
         """Let time pass until a job ends or arrives, a round begins, or the scheduler wants to look again."""
         running = self.active[self.kind[self.active] >= 0]
         kind = self.kind[running]
         rate = self.jobs.throughput[running, kind]
         start = np.maximum(self.now, self.ready[running])
         ends = start + self.left[running] / rate
-        until = min(float(ends.min(initial=np.inf)), self._next_event(review_s, round_s))
+        until = min(float(ends.min(initial=np.inf)), self._next_event())
         if not np.isfinite(until):
             raise SolverFailed(f"the scheduler runs none of {len(self.active)} jobs at {self.now:g} s, and nothing else will happen")
         passed = until - self.now
@@ -173,18 +171,16 @@ class _World:
         self.now = until
         self._finish(running, ends <= until)
 
-    def _next_event(self, review_s: float | None, round_s: float | None) -> float:
+    def _next_event(self) -> float:
         arrival = self.jobs.arrival_s
-        until = float(arrival[self.arrived]) if self.arrived < len(arrival) else np.inf
-        if round_s is not None:
-            boundary = (round(self.now / round_s) if self._at_round(round_s) else np.floor(self.now / round_s)) + 1
-            return min(until, boundary * round_s)
-        return until if review_s is None else min(until, self.now + review_s)
+        return min(self.due, float(arrival[self.arrived]) if self.arrived < len(arrival) else np.inf)
 
     def _finish(self, running: Ints, ended: Bools) -> None:
         done = running[ended | (self.left[running] <= _DONE * self.jobs.steps[running])]
         self.left[done], self.finish[done], self.kind[done] = 0.0, self.now, -1
-        self.active = self.active[np.isnan(self.finish[self.active])]
+        if len(done):
+            self.active = self.active[np.isnan(self.finish[self.active])]
+            self.due = self.now
 
     def outcome(self, back: Ints) -> Outcome:
         made = self.jobs.steps - self.left

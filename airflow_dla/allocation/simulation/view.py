@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from airflow_dla.allocation.table import Floats, Ints
+
+#: Turns last so long where shares of time are realised by taking turns.
+TURN_S: Final = 360.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +22,7 @@ class View:
     ----------
     now_s : float
     capacity : int array, shape (T,)
-        GPUs to hand out, those of the shown jobs included.
-    present : int
-        Jobs present, also those that may not be moved and are not shown.
+        GPUs there are.
     arrival_s, deadline_s, weight : float array, shape (n,)
         In order of arrival.
     gpus : int array, shape (n,)
@@ -40,7 +44,6 @@ class View:
 
     now_s: float
     capacity: Ints
-    present: int
     arrival_s: Floats
     deadline_s: Floats
     weight: Floats
@@ -65,23 +68,14 @@ class Decision:
         The type for each job of the view, -1 to wait.
     share : float array, shape (n, T), optional
         The share of time that each job should get on each type, where the scheduler takes turns.
-    """
-
-    kind: Ints
-    share: Floats | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduler:
-    """A way to decide.
-
-    Parameters
-    ----------
-    decide : callable
-        From a view to a decision; the same view gives the same decision.
     review_s : float, optional
         Decide again after so long even if nothing happens, to take turns; never by default.
     """
 
-    decide: Callable[[View], Decision]
-    review_s: float | None = None
+    kind: Ints
+    share: Floats | None = None
+    review_s: float = np.inf
+
+
+#: A way to decide: the same view gives the same decision.
+Scheduler = Callable[[View], Decision]
