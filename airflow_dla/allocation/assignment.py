@@ -50,10 +50,7 @@ def assign(value: Floats, gpus: Ints, capacity: Ints) -> Ints:
     if len(kept) == 0:
         return found
     worth = np.where(gpus[kept, None] <= capacity, np.maximum(value[kept], 0.0), 0.0)
-    if gpus[kept].max() == 1:
-        chosen = _singles(worth, capacity)
-    else:
-        chosen = _gangs(worth, gpus[kept], capacity)
+    chosen = _singles(worth, capacity) if gpus[kept].max() == 1 else _gangs(worth, gpus[kept], capacity)
     found[kept] = chosen
     return found
 

@@ -13,10 +13,10 @@ Learning Workloads, OSDI 2020; the programmes are direct where it bisects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy.optimize import brentq, linprog
@@ -295,7 +295,7 @@ def _limits(found: _Classes) -> tuple[_Triple, _Triple]:
     return _by_class(np.ones((classes, kinds))), held
 
 
-def _stack(parts: list[tuple[_Triple, Floats | None]]) -> csc_array:
+def _stack(parts: Sequence[tuple[_Triple, Floats | None]]) -> csc_array:
     """Stack blocks of rows; a block may have a last column of its own."""
     rows, columns, values, start = [], [], [], 0
     width = max(int(part[0][1].max(initial=-1)) for part in parts) + 1
@@ -319,8 +319,12 @@ def _upper(found: _Classes, *, extra: int) -> Floats:
 
 
 def _optimum(cost: Floats, rows: csc_array, limit: Floats, upper: Floats, *, interior: bool) -> Floats:
-    bounds = np.column_stack([np.zeros(len(upper)), upper])
-    answer = linprog(cost, A_ub=rows, b_ub=limit, bounds=bounds, method="highs-ipm" if interior else "highs-ds")
+    bounds: Any = np.column_stack([np.zeros(len(upper)), upper])
+    matrix: Any = rows  # the stubs do not know that sparse matrices and arrays of bounds are taken
+    if interior:
+        answer = linprog(cost, A_ub=matrix, b_ub=limit, bounds=bounds, method="highs-ipm")
+    else:
+        answer = linprog(cost, A_ub=matrix, b_ub=limit, bounds=bounds, method="highs-ds")
     if answer.status == _INFEASIBLE:
         raise Infeasible(f"no shares of time keep all {rows.shape[0]} limits and floors (HiGHS status 2: {answer.message})")
     if answer.status != 0 or answer.x is None:
@@ -337,7 +341,7 @@ def _spread(y: Floats, found: _Classes) -> Floats:
     return np.asarray(x[found.of])
 
 
-def _need(name: str, given: Floats | Ints, kept: np.ndarray, rule: str) -> None:
-    if not kept.all():
+def _need(name: str, given: Floats | Ints, kept: Any, rule: str) -> None:
+    if not np.all(kept):
         where = tuple(int(index) for index in np.argwhere(~kept)[0])
         raise InvalidSpec(f"{name} must be {rule}, got {given[where]} (job or type {where[0]})")

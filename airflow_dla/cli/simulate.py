@@ -27,9 +27,7 @@ def run(args: Namespace) -> Answer:
     cluster = read_cluster(args.cluster)
     chosen = scheduler(args.strategy, args.objective)
     began = time.perf_counter()
-    workload = read_trace(
-        Path(args.trace), tuple(cluster), Path(args.throughputs) if args.throughputs else None, speedup=args.speedup
-    )
+    workload = read_trace(Path(args.trace), tuple(cluster), Path(args.throughputs) if args.throughputs else None, speedup=args.speedup)
     capacity = np.array(list(cluster.values()), dtype=np.intp)
     outcome = simulate(workload, capacity, chosen, round_s=args.round_s, restart_s=args.restart_s)
     found = report(workload, capacity, outcome, args.measure)

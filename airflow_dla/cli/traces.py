@@ -61,7 +61,9 @@ def read_trace(path: Path, kinds: Sequence[str], throughputs: Path | None = None
     """
     speeds = _Speeds(_beside(path) if throughputs is None else throughputs, kinds)
     rows = [
-        _row(line, f"{path}, line {number}", speeds, speedup) for number, line in enumerate(_text(path).split("\n"), start=1) if line.strip()
+        _row(line, f"{path}, line {number}", speeds, speedup)
+        for number, line in enumerate(_text(path).split("\n"), start=1)
+        if line.strip()
     ]
     if not rows:
         raise InvalidSpec(f"{path} has no job; each line must have {len(COLUMNS)} columns separated by tabs: {', '.join(COLUMNS)}")

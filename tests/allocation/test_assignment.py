@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_dla.allocation.assignment import assign
+from airflow_dla.allocation.table import Floats, Ints
+
+Problem = tuple[Floats, Ints, Ints]
 
 
 @st.composite
@@ -22,7 +25,7 @@ def problems(draw: st.DrawFn, *, most: int = 4):
     return np.array(value), np.array(gpus), np.array(capacity)
 
 
-def best(value, gpus, capacity) -> float:
+def best(value: Floats, gpus: Ints, capacity: Ints) -> float:
     """Try every choice."""
     found = 0.0
     for choice in itertools.product(range(-1, len(capacity)), repeat=len(gpus)):
@@ -32,19 +35,19 @@ def best(value, gpus, capacity) -> float:
     return found
 
 
-def held(kind, gpus, kinds: int):
+def held(kind: Ints, gpus: Ints, kinds: int):
     """Return the GPUs taken by type."""
     return np.bincount(kind[kind >= 0], weights=gpus[kind >= 0], minlength=kinds)
 
 
-def worth(value, kind) -> float:
+def worth(value: Floats, kind: Ints) -> float:
     """Return the value of a choice."""
     return float(sum(value[job, chosen] for job, chosen in enumerate(kind) if chosen >= 0))
 
 
 @settings(max_examples=150, deadline=None)
 @given(problems())
-def test_every_gang_is_whole_and_fits(problem) -> None:
+def test_every_gang_is_whole_and_fits(problem: Problem) -> None:
     """No type gives more GPUs than it has, and nobody runs for nothing."""
     value, gpus, capacity = problem
     kind = assign(value, gpus, capacity)
@@ -54,7 +57,7 @@ def test_every_gang_is_whole_and_fits(problem) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(problems(most=1))
-def test_single_gpus_are_assigned_exactly(problem) -> None:
+def test_single_gpus_are_assigned_exactly(problem: Problem) -> None:
     """Without gangs no choice is worth more."""
     value, gpus, capacity = problem
     assert worth(value, assign(value, gpus, capacity)) == pytest.approx(best(value, gpus, capacity))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 
 from airflow_dla.allocation.heterogeneous import OBJECTIVES, Mix, fractions, proportional
+from airflow_dla.allocation.table import Floats
 from airflow_dla.errors import Infeasible, InvalidSpec
 
 
-def mix(seed: int, jobs: int = 12, **given) -> Mix:
+def mix(seed: int, jobs: int = 12, **given: Any) -> Mix:
     """Draw jobs of a few kinds, some that do not run everywhere."""
     rng = np.random.default_rng(seed)
     kinds = rng.uniform(0.1, 50, (4, 3)) * (rng.random((4, 3)) < 0.8)
@@ -27,7 +29,7 @@ def mix(seed: int, jobs: int = 12, **given) -> Mix:
     )
 
 
-def plain_floor(rate, found: Mix) -> float:
+def plain_floor(rate: Floats, found: Mix) -> float:
     """Maximise the lowest rate by HiGHS, job by job."""
     jobs, kinds = rate.shape
     rows = np.zeros((2 * jobs + kinds, jobs * kinds + 1))
@@ -42,7 +44,7 @@ def plain_floor(rate, found: Mix) -> float:
     return float(-linprog(-np.eye(jobs * kinds + 1)[-1], A_ub=rows, b_ub=limit, bounds=bounds, method="highs").fun)
 
 
-def check(found: Mix, x) -> None:
+def check(found: Mix, x: Floats) -> None:
     """No job more than all of its time, no type more than its GPUs."""
     assert (x >= 0).all()
     assert (x.sum(axis=1) <= 1 + 1e-9).all()
@@ -118,7 +120,7 @@ def test_a_thousand_jobs_of_few_kinds_are_a_small_programme() -> None:
         ("price", np.array([1.0, -1.0, 1.0])),
     ],
 )
-def test_refuses_numbers_that_break_their_rule(field: str, value) -> None:
+def test_refuses_numbers_that_break_their_rule(field: str, value: Any) -> None:
     """A clear error names the field."""
     with pytest.raises(InvalidSpec, match=field if field != "gpus" else r"gpus|throughput"):
         dataclasses.replace(mix(1), **{field: value})

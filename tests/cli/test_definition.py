@@ -12,8 +12,9 @@ import pytest
 from airflow_dla.cli.definition import get_cli_commands
 
 EXPECTED = {
-    "demo", "doctor", "allocate", "simulate", "ledger upgrade", "ledger status", "agents list", "agents show", "agents check", "jobs list", "jobs show",
-    "jobs logs", "jobs stop", "models list", "models show", "models promote", "models rollback", "artifacts verify", "artifacts gc",
+    "demo", "doctor", "allocate", "simulate", "ledger upgrade", "ledger status", "agents list", "agents show", "agents check", "jobs list",
+    "jobs show", "jobs logs", "jobs stop", "models list", "models show", "models promote",
+    "models rollback", "artifacts verify", "artifacts gc",
 }  # fmt: skip
 WITHOUT_WORKSPACE = {"demo", "allocate", "simulate", "agents check"}
 

@@ -41,9 +41,7 @@ class Outcome:
     decisions: int
 
 
-def simulate(
-    workload: Workload, capacity: Ints, scheduler: Scheduler, *, round_s: float | None = None, restart_s: float = 0.0
-) -> Outcome:
+def simulate(workload: Workload, capacity: Ints, scheduler: Scheduler, *, round_s: float | None = None, restart_s: float = 0.0) -> Outcome:
     """Run jobs to their end.
 
     Parameters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from airflow_dla.allocation.table import Bools, Floats, Ints
+from airflow_dla.allocation.table import Floats, Ints
 from airflow_dla.errors import InvalidSpec
 
 
@@ -78,7 +78,7 @@ class Workload:
         return type(self)(*(getattr(self, part.name)[order] for part in fields(self))), order
 
 
-def _every(name: str, given: Floats | Ints, kept: Bools, rule: str) -> None:
+def _every(name: str, given: Floats | Ints, kept: Any, rule: str) -> None:
     if not kept.all():
         job = int(np.flatnonzero(~kept)[0])
         raise InvalidSpec(f"{name} must be {rule}, got {given[job]} (job {job})")

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_dla.allocation.heterogeneous import OBJECTIVES
-from airflow_dla.allocation.simulation import SCHEDULERS, Decision, Workload, report, scheduler, simulate
+from airflow_dla.allocation.simulation import SCHEDULERS, Decision, Scheduler, View, Workload, report, scheduler, simulate
 from airflow_dla.errors import InvalidSpec, SolverFailed
 
 CAPACITY = np.array([4, 5])
-WAYS = [("heterogeneous", objective) for objective in sorted(OBJECTIVES)] + [(name, "") for name in sorted(SCHEDULERS) if name != "heterogeneous"]
+WAYS = [("heterogeneous", objective) for objective in sorted(OBJECTIVES)] + [
+    (name, "") for name in sorted(SCHEDULERS) if name != "heterogeneous"
+]
 
 
 def jobs(*rows: tuple[float, int, float, list[float]]) -> Workload:
@@ -22,7 +24,12 @@ def jobs(*rows: tuple[float, int, float, list[float]]) -> Workload:
     arrival, gpus, steps, throughput = zip(*rows, strict=True)
     count = len(rows)
     return Workload(
-        np.array(arrival, float), np.array(gpus), np.array(steps, float), np.array(throughput, float), np.ones(count), np.full(count, np.inf)
+        np.array(arrival, float),
+        np.array(gpus),
+        np.array(steps, float),
+        np.array(throughput, float),
+        np.ones(count),
+        np.full(count, np.inf),
     )
 
 
@@ -41,10 +48,11 @@ def workloads(draw: st.DrawFn) -> Workload:
 class Watch:
     """Asks a scheduler, and checks each of its decisions."""
 
-    def __init__(self, asked) -> None:
+    def __init__(self, asked: Scheduler) -> None:
         self.asked = asked
 
-    def __call__(self, view) -> Decision:
+    def __call__(self, view: View) -> Decision:
+        """Decide as the scheduler does."""
         decision = self.asked(view)
         runs = decision.kind >= 0
         used = np.bincount(decision.kind[runs], weights=view.gpus[runs], minlength=len(view.capacity))
