@@ -13,14 +13,14 @@ Learning Workloads, OSDI 2020; the programmes are direct where it bisects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-from scipy.optimize import brentq, linprog
-from scipy.sparse import coo_array, csc_array
+from scipy.optimize import Bounds, LinearConstraint, brentq, linprog, milp
+from scipy.sparse import csc_array
 
 from airflow_dla.allocation.table import Floats, Ints
 from airflow_dla.errors import Infeasible, InvalidSpec, SolverFailed
@@ -28,6 +28,7 @@ from airflow_dla.errors import Infeasible, InvalidSpec, SolverFailed
 _INFEASIBLE = 2
 _SIMPLEX_CLASSES = 300
 _CLOSE = 1e-10
+_MIXER = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +232,17 @@ class _Classes:
     count: Floats
     of: Ints
     capacity: Ints
-    usable: Floats = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "usable", (self.gpus[:, None] <= self.capacity).astype(float))
 
 
 def _classes(rows: Floats, gpus: Ints, capacity: Ints) -> _Classes:
     keys = np.column_stack([rows, gpus])
-    _, first, of, count = np.unique(keys, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    # A mixture of the bits is much faster to sort than whole rows; two rows may share one.
+    factors = np.arange(1, 2 * keys.shape[1], 2, dtype=np.uint64) * np.uint64(_MIXER)
+    bits = keys.view(np.uint64)
+    mixed = ((bits ^ (bits >> np.uint64(32))) * factors).sum(axis=1, dtype=np.uint64)
+    _, first, of, count = np.unique(mixed, return_index=True, return_inverse=True, return_counts=True)
+    if not np.array_equal(keys[first][of], keys):
+        _, first, of, count = np.unique(keys, axis=0, return_index=True, return_inverse=True, return_counts=True)
     return _Classes(rows[first], gpus[first], count.astype(float), of.ravel(), capacity)
 
 
@@ -250,83 +253,68 @@ def _highest_floor(rate: Floats, mix: Mix, *, interior: bool) -> Fractions:
     if bound <= 0:
         return Fractions(np.zeros(rate.shape), 0.0)
     found = _classes(rate / bound, mix.gpus, mix.capacity)
-    classes, kinds = found.rows.shape
-    shares, held = _limits(found)
-    # Time is counted per class, so a class's floor is its number of jobs times z.
-    floor = _by_class(-found.rows)
-    rows = _stack([(shares, None), (held, None), (floor, found.count)])
-    limit = np.concatenate([found.count, found.capacity, np.zeros(classes)])
-    cost = np.zeros(classes * kinds + 1)
-    cost[-1] = -1.0
-    y = _optimum(cost, rows, limit, _upper(found, extra=1), interior=interior and classes > _SIMPLEX_CLASSES)[:-1]
-    x = _spread(y.reshape(classes, kinds), found)
+    # Time is counted per class, so the floor of a class is its number of jobs times z.
+    y = _optimum(found, np.zeros(rate.shape[1]), floor=found.rows, lift=True, interior=interior)
+    x = _spread(y, found)
     return Fractions(x, float((rate * x).sum(axis=1).min()))
 
 
 def _largest_sum(value: Floats, mix: Mix, need: Floats | None) -> Fractions:
     """Maximise a sum; with `need`, each job also makes so many steps per second."""
-    scale = float(value.max(initial=0.0)) or 1.0
-    columns = [value / scale] if need is None else [value / scale, mix.throughput, need[:, None]]
-    found = _classes(np.hstack(columns), mix.gpus, mix.capacity)
-    classes, kinds = len(found.rows), value.shape[1]
-    shares, held = _limits(_Classes(found.rows[:, :kinds], found.gpus, found.count, found.of, found.capacity))
-    parts, limits = [(shares, None), (held, None)], [found.count, found.capacity.astype(float)]
-    if need is not None:
-        fastest = found.rows[:, kinds:-1].max(axis=1, keepdims=True)
-        parts.append((_by_class(-found.rows[:, kinds:-1] / fastest), None))
-        limits.append(-found.rows[:, -1] * found.count / fastest[:, 0])
-    y = _optimum(-found.rows[:, :kinds].ravel(), _stack(parts), np.concatenate(limits), _upper(found, extra=0), interior=False)
-    x = _spread(y.reshape(classes, kinds), found)
+    scale, kinds = float(value.max(initial=0.0)) or 1.0, value.shape[1]
+    floor = np.zeros((len(value), 0)) if need is None else mix.throughput / np.where(need > 0, need, np.inf)[:, None]
+    found = _classes(np.hstack([value / scale, floor]), mix.gpus, mix.capacity)
+    y = _optimum(found, -found.rows[:, :kinds], floor=None if need is None else found.rows[:, kinds:], lift=False, interior=False)
+    x = _spread(y, found)
     return Fractions(x, float((value * x).sum()))
 
 
-_Triple = tuple[Ints, Ints, Floats, int]
+def _optimum(found: _Classes, cost: Floats, *, floor: Floats | None, lift: bool, interior: bool) -> Floats:
+    r"""Minimise a cost of the classes' times, or with `lift` maximise their floor z.
 
-
-def _by_class(rows: Floats) -> _Triple:
-    """Return one row a class over its own columns: row, column, value, number of rows."""
-    classes, kinds = rows.shape
-    return np.repeat(np.arange(classes), kinds), np.arange(classes * kinds), rows.ravel(), classes
-
-
-def _limits(found: _Classes) -> tuple[_Triple, _Triple]:
+    The rows are: the time of each class, the GPUs of each type, and the floor of each class,
+    :math:`\sum_j a_{cj} y_{cj} \ge n_c z`, where z = 1 without `lift` and a class without rates has none.
+    """
     classes, kinds = len(found.count), len(found.capacity)
-    held = (np.tile(np.arange(kinds), classes), np.arange(classes * kinds), np.repeat(found.gpus.astype(float), kinds), kinds)
-    return _by_class(np.ones((classes, kinds))), held
+    matrix = _matrix(found, floor, lift=lift)
+    limit = np.concatenate([found.count, found.capacity])
+    if floor is not None:
+        limit = np.concatenate([limit, np.zeros(classes) if lift else -found.count * (floor.max(axis=1) > 0)])
+    fits = found.gpus[:, None] <= found.capacity
+    upper = np.concatenate([(fits * found.count[:, None]).ravel(), np.full(int(lift), np.inf)])
+    costs = np.concatenate([np.broadcast_to(cost, fits.shape).ravel(), np.full(int(lift), -1.0)])
+    answer = _solve(costs, matrix, limit, upper, interior=interior and classes > _SIMPLEX_CLASSES)
+    return answer[: classes * kinds].reshape(classes, kinds)
 
 
-def _stack(parts: Sequence[tuple[_Triple, Floats | None]]) -> csc_array:
-    """Stack blocks of rows; a block may have a last column of its own."""
-    rows, columns, values, start = [], [], [], 0
-    width = max(int(part[0][1].max(initial=-1)) for part in parts) + 1
-    last = any(extra is not None for _, extra in parts)
-    for (row, column, value, height), extra in parts:
-        rows.append(row + start)
-        columns.append(column)
-        values.append(value)
-        if extra is not None:
-            rows.append(np.arange(start, start + height))
-            columns.append(np.full(height, width))
-            values.append(extra)
-        start += height
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return csc_array(coo_array(entries, shape=(start, width + last)))
+def _matrix(found: _Classes, floor: Floats | None, *, lift: bool) -> csc_array:
+    """Return the rows, column by column: each time has one entry in each block."""
+    classes, kinds = len(found.count), len(found.capacity)
+    row = np.repeat(np.arange(classes), kinds)
+    rows = [row, classes + np.tile(np.arange(kinds), classes)]
+    values = [np.ones(len(row)), np.repeat(found.gpus.astype(float), kinds)]
+    if floor is not None:
+        rows.append(classes + kinds + row)
+        values.append(-floor.ravel())
+    index, value = np.column_stack(rows).ravel(), np.column_stack(values).ravel()
+    start = np.arange(0, len(index) + 1, len(rows))
+    if lift:
+        index = np.concatenate([index, classes + kinds + np.arange(classes)])
+        value = np.concatenate([value, found.count])
+        start = np.append(start, len(index))
+    height = classes + kinds + (0 if floor is None else classes)
+    return csc_array((value, index, start), shape=(height, len(start) - 1))
 
 
-def _upper(found: _Classes, *, extra: int) -> Floats:
-    upper = (found.usable * found.count[:, None]).ravel()
-    return np.concatenate([upper, np.full(extra, np.inf)])
-
-
-def _optimum(cost: Floats, rows: csc_array, limit: Floats, upper: Floats, *, interior: bool) -> Floats:
-    bounds: Any = np.column_stack([np.zeros(len(upper)), upper])
-    matrix: Any = rows  # the stubs do not know that sparse matrices and arrays of bounds are taken
+def _solve(cost: Floats, matrix: Any, limit: Floats, upper: Floats, *, interior: bool) -> Floats:
+    """Ask HiGHS: its simplex through the entrance that costs least, or its interior point with crossover."""
     if interior:
-        answer = linprog(cost, A_ub=matrix, b_ub=limit, bounds=bounds, method="highs-ipm")
+        bounds: Any = np.column_stack([np.zeros(len(upper)), upper])
+        answer: Any = linprog(cost, A_ub=matrix, b_ub=limit, bounds=bounds, method="highs-ipm")
     else:
-        answer = linprog(cost, A_ub=matrix, b_ub=limit, bounds=bounds, method="highs-ds")
+        answer = milp(cost, constraints=LinearConstraint(matrix, -np.inf, limit), bounds=Bounds(0.0, upper))
     if answer.status == _INFEASIBLE:
-        raise Infeasible(f"no shares of time keep all {rows.shape[0]} limits and floors (HiGHS status 2: {answer.message})")
+        raise Infeasible(f"no shares of time keep all {len(limit)} limits and floors (HiGHS status 2: {answer.message})")
     if answer.status != 0 or answer.x is None:
         raise SolverFailed(f"HiGHS ended without an optimum, status {answer.status}: {answer.message}")
     return np.asarray(answer.x)
