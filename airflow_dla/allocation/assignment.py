@@ -138,6 +138,10 @@ class _Exchange:
                     moved = chosen.copy()
                     moved[gang] = kind
                     yield from [moved] if self._fits(moved) else self._displacing(moved, gang, int(chosen[gang]))
+            if chosen[gang] >= 0:
+                waiting = chosen.copy()
+                waiting[gang] = -1
+                yield waiting
 
     def _displacing(self, moved: Ints, gang: int, left: int) -> Iterator[Ints]:
         """Yield choices in which another gang makes room: it takes the place that was left, or waits."""

@@ -78,6 +78,27 @@ def everything() -> Iterator[str]:
             )
 
 
+def programmes(count: int = 2048) -> Iterator[str]:
+    """Yield the time of the programmes for many jobs of few kinds, and of the same job by job."""
+    gpus = read_cluster(EVEN)
+    kinds = np.unique(read_trace(FOLDER / STREAM, tuple(gpus)).throughput, axis=0)
+    rng = np.random.default_rng(0)
+    drawn = kinds[rng.integers(len(kinds), size=count)]
+    distinct = drawn * rng.uniform(1 - 1e-6, 1 + 1e-6, size=(count, 1))
+    for objective in ("max-min", "finish-time"):
+        classes, apart = (_best(objective, throughput) for throughput in (drawn, distinct))
+        yield f"{objective:<12} {count} jobs of {len(kinds)} kinds {classes:>7.2f} ms, {count} kinds {apart:>7.1f} ms"
+
+
+def _best(objective: str, throughput: np.ndarray) -> float:
+    count, found = len(throughput), []
+    for _ in range(5):
+        start = time.process_time()
+        fractions(objective, Mix(throughput, np.ones(count, dtype=int), np.full(throughput.shape[1], count // 4), np.full(count, 1e5)))
+        found.append(time.process_time() - start)
+    return 1000 * min(found)
+
+
 def bound() -> float:
     """Return the least makespan of the 100 jobs, of the programme at the start, h."""
     gpus = read_cluster(MIXED)
@@ -95,6 +116,7 @@ def main() -> None:
     for title, given, what, others, goal in ROWS:
         found = measure(**given)
         print(f"{title:<32} {found[what]:>9.4f} {goal:>7.2f} {found['cpu']:>7.2f} {found['wall']:>7.2f}  {others}")  # noqa: T201
+    print("\nprogrammes, model building included:", *programmes(), sep="\n")  # noqa: T201
     if chosen.all:
         print(f"\n{'trace':<20} {'strategy':<14} {'objective':<12} {'jct h':>8} {'makespan':>9} {'used':>6} {'worst':>8} {'cpu s':>7}")  # noqa: T201
         for line in everything():

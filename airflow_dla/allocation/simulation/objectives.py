@@ -69,12 +69,13 @@ class _Turns:
     def __init__(self, objective: str) -> None:
         self._objective = objective
         self._asked: tuple[bytes, ...] = ()
+        self._solved_s = 0.0
         self._share: Floats = np.zeros((0, 0))
 
     def __call__(self, view: View) -> Decision:
         asked = tuple(part.tobytes() for part in (view.capacity, view.arrival_s, view.steps, view.gpus, view.throughput))
-        if asked != self._asked:
-            self._asked, self._share = asked, _shares(self._objective, view)
+        if asked != self._asked or view.now_s < self._solved_s:
+            self._asked, self._solved_s, self._share = asked, view.now_s, _shares(self._objective, view)
         share = self._share
         kind = _realise(view, np.where(share > 0, np.maximum(share + view.owed_s / TURN_S, 1e-2 * share), 0.0))
         running = np.flatnonzero(kind >= 0)

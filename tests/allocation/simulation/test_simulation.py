@@ -169,3 +169,25 @@ def test_refuses_numbers_that_break_their_rule(field: str) -> None:
     bad[1] = np.nan
     with pytest.raises(InvalidSpec, match=f"{field} must be .*job 1"):
         dataclasses.replace(good, **{field: bad})
+
+
+def test_deadlines_matter_to_slo() -> None:
+    """The slower job is late unless deadlines count; one that nothing can save is given up."""
+    work = jobs((0, 1, 50, [1.0]), (0, 1, 200, [4.0]))
+    tight = dataclasses.replace(work, deadline_s=np.array([60.0, np.inf]))
+    late = {
+        objective: report(tight, np.array([1]), simulate(tight, np.array([1]), scheduler("heterogeneous", objective))).late
+        for objective in ("makespan", "slo")
+    }
+    assert late["slo"] == 0
+    lost = dataclasses.replace(work, deadline_s=np.array([10.0, np.inf]))
+    found = simulate(lost, np.array([1]), scheduler("heterogeneous", "slo"))
+    assert found.finish_s.max() == pytest.approx(100)
+
+
+def test_a_scheduler_may_be_used_again() -> None:
+    """What it keeps from one simulation does not change the next."""
+    work = jobs((0, 1, 900, [2.0, 1.0]), (100, 2, 900, [3.0, 1.0]), (200, 4, 5000, [1.0, 2.0]))
+    used = scheduler("heterogeneous", "finish-time")
+    first, second = (simulate(work, CAPACITY, used).finish_s.tolist() for _ in range(2))
+    assert first == second
