@@ -10,6 +10,9 @@ what lies between minima and wants (`shedding`). Both are exact closed forms on 
 (`table`); only where CPUs or memory follow the number of GPUs a solver is asked
 (`bundles`, `solver`). `placement` finds the nodes, `devices` hands out ids, `reasons`
 says why.
+
+GPUs of several types are shared by time (`heterogeneous`) and taken by whole gangs
+(`assignment`); `simulation` says what becomes of a trace of jobs.
 """
 
 from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem

@@ -19,6 +19,25 @@ def whole(raw: str) -> int:
     return int(_read(values.positive(values.integer), raw))
 
 
+def positive(raw: str) -> float:
+    """Read a number greater than zero."""
+    return float(_read(values.positive(values.number), raw))
+
+
+def interval(raw: str) -> slice:
+    """Read ``A:B``, the A-th to the one before the B-th, from 0; either may be left out.
+
+    Examples
+    --------
+    >>> interval("300:500")
+    slice(300, 500, None)
+    """
+    first, colon, last = raw.partition(":")
+    if not colon:
+        raise ArgumentTypeError(f"it must be A:B, got {raw!r}")
+    return slice(natural(first) if first else None, natural(last) if last else None)
+
+
 def duration(raw: str) -> float:
     """Read a duration, ``90``, ``90s``, ``30m``, ``2h`` or ``1d``, in seconds."""
     return float(_read(values.seconds, raw))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-from airflow_dla.cli.arguments import duration, natural, whole
+from airflow_dla.cli.arguments import duration, interval, natural, positive, whole
 
 _CONNECTION = Arg(("--conn-id",), default="dla_default", metavar="ID", help="Connection of the workspace (default: dla_default)")
 _JSON = Arg(("--json",), action="store_true", help="Print exactly one JSON document; progress and logs go to standard error")
@@ -35,7 +35,24 @@ def _alone() -> tuple[ActionCommand, ...]:
         _command("demo", "demo.demo", "Run the digits agent's pipeline on this machine, in an Airflow of its own", home, _JSON),
         _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", *_EVERYWHERE),
         _command("allocate", "allocate.allocate", "Solve an allocation problem from a file; needs no workspace", file, _JSON),
+        _simulate(),
     )
+
+
+def _simulate() -> ActionCommand:
+    args = (
+        Arg(("trace",), metavar="TRACE", help="Jobs in Gavel's format, one on a line"),
+        Arg(("--cluster",), required=True, metavar="GPUS", help="GPUs by type, like 8xv100,16xp100,24xk80"),
+        Arg(("--strategy",), default="heterogeneous", metavar="NAME", help="heterogeneous (default), fifo, typed-fifo or las"),
+        Arg(("--objective",), default="jct", metavar="NAME", help="jct (default), makespan, max-min, finish-time, cost or slo"),
+        Arg(("--throughputs",), metavar="FILE", help="Steps per second; simulation_throughputs.json beside or above the trace by default"),
+        Arg(("--round-s",), type=positive, metavar="S", help="Stop and move jobs only every S seconds (default: at every event)"),
+        Arg(("--restart-s",), type=duration, default=0.0, metavar="S", help="What starting a job again costs it (default: 0)"),
+        Arg(("--speedup",), type=positive, default=1.0, metavar="FACTOR", help="Let jobs arrive so much faster (default: 1)"),
+        Arg(("--measure",), type=interval, default=slice(None), metavar="A:B", help="Average over the jobs A to B-1 by arrival"),
+        _JSON,
+    )
+    return _command("simulate", "simulate.run", "Simulate a strategy on a trace of jobs; needs no workspace", *args)
 
 
 def _ledger() -> GroupCommand:
