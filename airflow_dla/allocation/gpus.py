@@ -54,7 +54,8 @@ class GpuSettlement:
             order = np.argsort(self.given - goal, kind="stable")
         while self._round_of_steps(order):
             pass
-        return self.given, price
+        # What follows a GPU is counted once too often for those whose minimum has paid for one: whole steps may fit all the same.
+        return self.given, np.zeros_like(price) if np.array_equal(self.given, self.wanted) else price
 
     def _round_of_steps(self, order: Ints) -> bool:
         """Offer every demand one step; return whether anybody could take it."""
