@@ -14,6 +14,8 @@ from airflow_dla.allocation.fragmentation import Kinds, PlacementPolicy
 from airflow_dla.allocation.residuals import WHOLE
 from airflow_dla.allocation.table import Bools, Floats, Ints
 
+_MANY = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -142,6 +144,8 @@ class Fleet:
         return self._costs[share]
 
     def _each_state_once(self, kind: int, nodes: Ints) -> Floats:
+        if len(nodes) < _MANY:
+            return self._scores(kind, nodes)
         _, first, inverse = np.unique(self._state[nodes], return_index=True, return_inverse=True)
         return self._scores(kind, nodes[first])[inverse]
 
@@ -156,42 +160,56 @@ class Fleet:
         return best
 
     def _rated(self, kind: int, nodes: Ints, seated: Bools) -> Floats:
-        devices = self.devices[nodes] - seated * self.kinds.share[kind]
-        after = self.policy.worth(self.room[nodes] - self.kinds.need[kind], devices, self.types[nodes])
-        return self.policy.rate(after, self._worth[nodes])
+        """Rate options; nodes that changed since they were last looked at are valued along with them."""
+        stale = np.unique(nodes[np.isnan(self._worth[nodes])])
+        both = np.concatenate([nodes, stale])
+        room, devices = self.room[both], self.devices[both]
+        room[: len(nodes)] -= self.kinds.need[kind]
+        devices[: len(nodes)] -= seated * self.kinds.share[kind]
+        worth = self.policy.worth(room, devices, self.types[both])
+        self._worth[stale] = worth[len(nodes) :]
+        return self.policy.rate(worth[: len(nodes)], self._worth[nodes])
 
     def _options(self, kind: int, nodes: Ints) -> tuple[Ints, Bools]:
         """Return which seats a demand may take: the row of `nodes`, shape (o,), and the devices, shape (o, D)."""
         devices, gpus, share = self.devices[nodes], int(self.kinds.gpus[kind]), int(self.kinds.share[kind])
         if gpus == 1 and share < WHOLE:
             return self._shared_seats(devices, share)
-        everybody = np.arange(len(nodes))
-        if not gpus:
-            return everybody, np.zeros(devices.shape, dtype=bool)
-        tightest = np.argsort(np.where(devices >= share, devices, 2 * WHOLE), axis=1, kind="stable")[:, :gpus]
-        seated = np.zeros(devices.shape, dtype=bool)
-        np.put_along_axis(seated, tightest, values=True, axis=1)
+        everybody, seated = np.arange(len(nodes)), np.zeros(devices.shape, dtype=bool)
+        if gpus:
+            tightest = np.argsort(np.where(devices >= share, devices, 2 * WHOLE), axis=1, kind="stable")[:, :gpus]
+            seated[everybody[:, None], tightest] = True
         return everybody, seated
 
     def _shared_seats(self, devices: Ints, share: int) -> tuple[Ints, Bools]:
         cost = self._seat_costs(share)[devices]
         row, seat = np.nonzero(cost == cost.min(axis=1, keepdims=True))
-        # Devices of a node with as much free are one option: the first stands for all.
-        _, first = np.unique(row * (WHOLE + 1) + devices[row, seat], return_index=True)
-        row, seat = row[first], seat[first]
+        if len(row) > len(devices):
+            # Devices of a node with as much free are one option: the first stands for all.
+            _, first = np.unique(row * (WHOLE + 1) + devices[row, seat], return_index=True)
+            row, seat = row[first], seat[first]
         seated = np.zeros((len(row), devices.shape[1]), dtype=bool)
         seated[np.arange(len(row)), seat] = True
         return row, seated
 
     def _take(self, kind: int, node: int) -> Choice:
-        nodes = np.array([node])
-        row, seated = self._options(kind, nodes)
-        if len(row) > 1:
-            seated = seated[[np.argmin(self._rated(kind, nodes[row], seated))]]
+        seats = self._seats(kind, node)
         self.room[node] -= self.kinds.need[kind]
-        self.devices[node] -= seated[0] * self.kinds.share[kind]
-        self.free[node] = self.devices[node].sum()
+        taken = int(self.kinds.share[kind])
+        for seat in seats:
+            self.devices[node, seat] -= taken
+        self.free[node] -= taken * len(seats)
         self._state[node] = self._number(node)
-        self._worth[nodes] = self.policy.worth(self.room[nodes], self.devices[nodes], self.types[nodes])
+        self._worth[node] = np.nan
         self._changes.append(node)
-        return Choice(node, tuple(np.flatnonzero(seated[0]).tolist()))
+        return Choice(node, seats)
+
+    def _seats(self, kind: int, node: int) -> tuple[int, ...]:
+        gpus, share = int(self.kinds.gpus[kind]), int(self.kinds.share[kind])
+        devices = self.devices[node].tolist()
+        if gpus == 1 and share < WHOLE:
+            row, seated = self._options(kind, np.array([node]))
+            best = 0 if len(row) == 1 else int(np.argmin(self._rated(kind, np.full(len(row), node), seated)))
+            return (int(seated[best].argmax()),)
+        fitting = [seat for seat, free in enumerate(devices) if free >= share]
+        return tuple(sorted(sorted(fitting, key=devices.__getitem__)[:gpus]))

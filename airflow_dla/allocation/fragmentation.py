@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from airflow_dla.allocation.residuals import WHOLE, residual_prices
 from airflow_dla.allocation.table import Bools, Floats, Ints
@@ -31,6 +30,7 @@ PLACEMENTS: Final = ("priced", "fgd", "best-fit", "random")
 
 _POPULAR: Final = 0.95
 _SOFTNESS: Final = 200.0
+_TINY: Final = 1e-300
 _STEPS: Final = 1000.0
 
 
@@ -62,13 +62,20 @@ class Kinds:
         return len(self.weight)
 
     def typical(self) -> Kinds:
-        """Return the kinds with GPUs, without the rare ones that make up the last twentieth."""
-        with_gpus = np.flatnonzero((self.gpus > 0) & (self.weight > 0))
-        order = with_gpus[np.argsort(-self.weight[with_gpus], kind="stable")]
+        """Return the kinds without the rare ones that make up the last twentieth; weights sum to 1."""
+        order = np.argsort(-self.weight, kind="stable")
+        order = order[self.weight[order] > 0]
         seen = np.cumsum(self.weight[order])
         popular = order[: int(np.searchsorted(seen, _POPULAR * seen[-1])) + 1] if len(order) else order
-        weight = self.weight[popular] / max(self.weight.sum(), 1e-300)
-        return Kinds(self.need[popular], self.gpus[popular], self.share[popular], self.allowed[popular], weight)
+        return self._some(popular, self.weight[popular] / max(float(self.weight[popular].sum()), _TINY))
+
+    def with_gpus(self) -> Kinds:
+        """Return the kinds that use GPUs, with their weights as they are."""
+        rows = np.flatnonzero(self.gpus > 0)
+        return self._some(rows, self.weight[rows])
+
+    def _some(self, rows: Ints, weight: Floats) -> Kinds:
+        return Kinds(self.need[rows], self.gpus[rows], self.share[rows], self.allowed[rows], weight)
 
 
 class Fragments:
@@ -77,7 +84,7 @@ class Fragments:
     Parameters
     ----------
     typical : `Kinds`
-        All with GPUs; weights sum to at most 1.
+        Weights sum to 1. To a demand without GPUs every free GPU is a fragment, as published.
 
     Examples
     --------
@@ -89,10 +96,10 @@ class Fragments:
     """
 
     def __init__(self, typical: Kinds) -> None:
-        self.typical = typical
+        self._total = float(typical.weight.sum())
+        self.typical = typical = typical.with_gpus()
         self._levels, self._level = np.unique(typical.share, return_inverse=True)
         self._several = bool((typical.gpus > 1).any())
-        self._total = float(typical.weight.sum())
         self._allowed = np.ascontiguousarray(typical.allowed.T)
         self._columns = [np.ascontiguousarray(column) for column in typical.need.T]
 
@@ -132,8 +139,9 @@ class Stranding:
     """
 
     def __init__(self, typical: Kinds) -> None:
+        typical = typical.with_gpus()
         devices = float((typical.weight * typical.gpus * typical.share).sum())
-        self._rate = typical.weight @ typical.need / max(devices, 1e-300) if len(typical) else np.zeros(typical.need.shape[1])
+        self._rate = typical.weight @ typical.need / max(devices, _TINY)
         self._named = np.flatnonzero(self._rate > 0)
 
     def expected(self, room: Floats, devices: Ints) -> Floats:
@@ -190,7 +198,9 @@ class Priced(_Scored):
         self._fragments, self._stranding = Fragments(typical), Stranding(typical)
         shared = (kinds.gpus == 1) & (kinds.share < WHOLE) & (kinds.weight > 0)
         shares, place = np.unique(kinds.share[shared], return_inverse=True)
-        self._worth = residual_prices(shares, np.bincount(place, weights=kinds.weight[shared], minlength=len(shares)))
+        demand = np.zeros(len(shares))
+        np.add.at(demand, place, kinds.weight[shared])
+        self._worth = residual_prices(shares, demand)
 
     def seat_costs(self, share: int) -> Floats:
         """See `PlacementPolicy`."""
@@ -240,7 +250,7 @@ class BestFit(_Scored):
     def seat_costs(self, share: int) -> Floats:
         """Take the fullest device."""
         costs = super().seat_costs(share)
-        costs[share:] = 0.0
+        costs[share:] = np.arange(len(costs) - share)
         return costs
 
     def worth(self, room: Floats, devices: Ints, types: Ints) -> Floats:  # noqa: ARG002 as the protocol has it
@@ -270,6 +280,3 @@ class Random(_Scored):
     def pick(self, candidates: Ints, score: Floats, free: Ints) -> int:  # noqa: ARG002 as the protocol has it
         """Draw one."""
         return int(candidates[self._draws.integers(len(candidates))])
-
-
-Milli = npt.NDArray[np.int64]

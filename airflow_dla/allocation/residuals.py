@@ -28,6 +28,7 @@ from airflow_dla.allocation.table import Floats, Ints
 WHOLE: Final = 1000
 
 _ENOUGH: Final = 1e-7
+_TINY: Final = 1e-12
 _ROUNDS: Final = 200
 
 
@@ -66,10 +67,10 @@ def residual_prices(shares: Ints, demand: Floats) -> Floats:
     packings = np.diag(WHOLE // shares).astype(float)
     for _ in range(_ROUNDS):
         price = _prices(packings, demand / demand.sum())
-        worth, last = _knapsack(shares, price)
+        worth, member = _knapsack(shares, price)
         if worth[WHOLE] <= 1 + _ENOUGH:
             break
-        packings = np.column_stack([packings, _packing(shares, last)])
+        packings = np.column_stack([packings, _packing(shares, member)])
     worth = np.minimum(worth, 1.0)
     worth[WHOLE] = 1.0
     return worth
@@ -81,27 +82,24 @@ def _prices(packings: Floats, demand: Floats) -> Floats:
 
 
 def _knapsack(shares: Ints, price: Floats) -> tuple[Floats, list[int]]:
-    """Return the worth of every rest, and which share makes it up last, -1 for none."""
-    kept = [(int(share), float(value), place) for place, (share, value) in enumerate(zip(shares, price, strict=True)) if value > 0]
-    worth, last = [0.0] * (WHOLE + 1), [-1] * (WHOLE + 1)
+    """Return the worth of every rest, and the place of a share in its dearest packing, -1 for none."""
+    priced = [(int(share), float(value), place) for place, (share, value) in enumerate(zip(shares, price, strict=True)) if value > 0]
+    worth, member = [0.0] * (WHOLE + 1), [-1] * (WHOLE + 1)
     for rest in range(1, WHOLE + 1):
         best, chosen = worth[rest - 1], -1
-        for share, value, place in kept:
-            if share <= rest and worth[rest - share] + value > best + 1e-12:
+        for share, value, place in priced:
+            if share <= rest and worth[rest - share] + value > best + _TINY:
                 best, chosen = worth[rest - share] + value, place
-        worth[rest], last[rest] = best, chosen
-    # A rest whose best packing leaves something over takes the packing of the smaller rest.
-    return np.array(worth), [int(shares[place]) * (WHOLE + 1) + place if place >= 0 else -1 for place in last]
+        worth[rest], member[rest] = best, chosen
+    return np.array(worth), member
 
 
-def _packing(shares: Ints, last: list[int]) -> Floats:
-    """Read the dearest packing of a whole GPU off the knapsack."""
+def _packing(shares: Ints, member: list[int]) -> Floats:
+    """Read the dearest packing of a whole GPU off the knapsack; what is left over is skipped."""
     packing, rest = np.zeros(len(shares)), WHOLE
     while rest > 0:
-        if last[rest] < 0:
-            rest -= 1
-            continue
-        share, place = divmod(last[rest], WHOLE + 1)
-        packing[place] += 1
-        rest -= share
+        place = member[rest]
+        if place >= 0:
+            packing[place] += 1
+        rest -= int(shares[place]) if place >= 0 else 1
     return packing

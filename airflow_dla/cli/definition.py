@@ -35,7 +35,20 @@ def _alone() -> tuple[ActionCommand, ...]:
         _command("demo", "demo.demo", "Run the digits agent's pipeline on this machine, in an Airflow of its own", home, _JSON),
         _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", *_EVERYWHERE),
         _command("allocate", "allocate.allocate", "Solve an allocation problem from a file; needs no workspace", file, _JSON),
+        _simulate(),
     )
+
+
+def _simulate() -> ActionCommand:
+    args = (
+        Arg(("trace",), metavar="PODS.csv", help="A placement list: cpu_milli, memory_mib, num_gpu, gpu_milli and perhaps gpu_spec"),
+        Arg(("--cluster",), metavar="NODES.csv", help="The nodes: cpu_milli, memory_mib, gpu and perhaps model"),
+        Arg(("--inflate",), type=float, default=1.3, metavar="X", help="GPUs requested in all, of those there are (default: 1.3)"),
+        Arg(("--seeds",), type=whole, default=10, metavar="N", help="How many shuffles: seeds 42, 43, ... (default: 10)"),
+        Arg(("--placement",), default="priced", metavar="POLICY", help="priced, fgd, best-fit or random (default: priced)"),
+        _JSON,
+    )
+    return _command("simulate", "simulate_placement.run", "Simulate how a placement list packs into a cluster; needs no workspace", *args)
 
 
 def _ledger() -> GroupCommand:
