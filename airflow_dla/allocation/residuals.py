@@ -64,7 +64,7 @@ def residual_prices(shares: Ints, demand: Floats) -> Floats:
         worth = np.zeros(WHOLE + 1)
         worth[WHOLE] = 1.0
         return worth
-    packings = np.diag(WHOLE // shares).astype(float)
+    packings = _of_two(shares)
     for _ in range(_ROUNDS):
         price = _prices(packings, demand / demand.sum())
         worth, member = _knapsack(shares, price)
@@ -76,6 +76,14 @@ def residual_prices(shares: Ints, demand: Floats) -> Floats:
     return worth
 
 
+def _of_two(shares: Ints) -> Floats:
+    """Return the packings that hold one of a share and then as many of another as fit, which are most that matter."""
+    eye = np.eye(len(shares))
+    rests = WHOLE - shares
+    packings = [one + rest // shares[other] * eye[other] for rest, one in zip(rests, eye, strict=True) for other in range(len(shares))]
+    return np.unique(np.column_stack(packings), axis=1)
+
+
 def _prices(packings: Floats, demand: Floats) -> Floats:
     count = packings.shape[1]
     return minimise(np.ones(count), -packings, -demand, np.zeros(count), np.full(count, np.inf)).price
@@ -83,15 +91,19 @@ def _prices(packings: Floats, demand: Floats) -> Floats:
 
 def _knapsack(shares: Ints, price: Floats) -> tuple[Floats, list[int]]:
     """Return the worth of every rest, and the place of a share in its dearest packing, -1 for none."""
-    priced = [(int(share), float(value), place) for place, (share, value) in enumerate(zip(shares, price, strict=True)) if value > 0]
-    worth, member = [0.0] * (WHOLE + 1), [-1] * (WHOLE + 1)
-    for rest in range(1, WHOLE + 1):
+    # Shares are seldom odd: in steps of their greatest common divisor there are fewer rests.
+    step = int(np.gcd.reduce(shares, initial=WHOLE))
+    priced = [
+        (int(share) // step, float(value), place) for place, (share, value) in enumerate(zip(shares, price, strict=True)) if value > 0
+    ]
+    worth, member = [0.0] * (WHOLE // step + 1), [-1] * (WHOLE + 1)
+    for rest in range(1, len(worth)):
         best, chosen = worth[rest - 1], -1
         for share, value, place in priced:
             if share <= rest and worth[rest - share] + value > best + _TINY:
                 best, chosen = worth[rest - share] + value, place
-        worth[rest], member[rest] = best, chosen
-    return np.array(worth), member
+        worth[rest], member[rest * step] = best, chosen
+    return np.repeat(worth, step)[: WHOLE + 1], member
 
 
 def _packing(shares: Ints, member: list[int]) -> Floats:

@@ -12,10 +12,11 @@ import pytest
 from airflow_dla.cli.definition import get_cli_commands
 
 EXPECTED = {
-    "demo", "doctor", "allocate", "ledger upgrade", "ledger status", "agents list", "agents show", "agents check", "jobs list", "jobs show",
-    "jobs logs", "jobs stop", "models list", "models show", "models promote", "models rollback", "artifacts verify", "artifacts gc",
+    "demo", "doctor", "allocate", "simulate", "ledger upgrade", "ledger status", "agents list", "agents show", "agents check", "jobs list",
+    "jobs show", "jobs logs",
+    "jobs stop", "models list", "models show", "models promote", "models rollback", "artifacts verify", "artifacts gc",
 }  # fmt: skip
-WITHOUT_WORKSPACE = {"demo", "allocate", "agents check"}
+WITHOUT_WORKSPACE = {"demo", "allocate", "simulate", "agents check"}
 
 
 def leaves(commands: Iterable[Any], path: str = "") -> Iterator[tuple[str, Any]]:
