@@ -4,9 +4,9 @@ r"""How much of a node's free GPUs is of use, and which node a demand should rat
 CPUs or the memory beside them are too few; their expectation over the typical demands is
 what a placement should add least to (FGD). Two things are added to it. A node with fewer
 CPUs or less memory to a free GPU than demands bring along will strand GPUs long before
-anything fails to fit; that expected loss, :math:`\tau \log(1 + e^{(g - h)/\tau})` of free
-GPUs :math:`g` above those that the rest of the node can feed :math:`h`, counts as well. And
-a share of a GPU is seated first of all where it takes away the least worth of a GPU, see
+anything fails to fit; that risk, :math:`2 g e^{-4 h/g}` for free GPUs :math:`g` of which the
+rest of the node can feed :math:`h`, counts as well: it is convex, so that every node keeps
+some of both, whether CPUs are plenty or scarce. And a share of a GPU is seated first of all where it takes away the least worth of a GPU, see
 `residuals`.
 
 References
@@ -29,7 +29,8 @@ from airflow_dla.allocation.table import Bools, Floats, Ints
 PLACEMENTS: Final = ("priced", "fgd", "best-fit", "random")
 
 _POPULAR: Final = 0.95
-_SOFTNESS: Final = 200.0
+_RISK: Final = 2.0
+_CAUTION: Final = 4.0
 _TINY: Final = 1e-300
 _STEPS: Final = 1000.0
 
@@ -146,10 +147,11 @@ class Stranding:
 
     def expected(self, room: Floats, devices: Ints) -> Floats:
         """Return what n states of nodes are expected to strand, thousandths of a GPU, shape (n,)."""
+        free = devices.sum(axis=1).astype(float)
         if not len(self._named):
             return np.zeros(len(room))
         fed = (room[:, self._named] / self._rate[self._named]).min(axis=1)
-        return np.asarray(_SOFTNESS * np.logaddexp(0.0, (devices.sum(axis=1) - fed) / _SOFTNESS))
+        return np.asarray(_RISK * free * np.exp(-_CAUTION * np.maximum(fed, 0.0) / np.maximum(free, 1.0)))
 
 
 class PlacementPolicy(Protocol):

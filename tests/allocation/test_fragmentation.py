@@ -64,11 +64,18 @@ def test_typical_demands_leave_out_the_rare():
 
 
 def test_few_cpus_strand_gpus():
-    """Half the CPUs that demands bring along strand nearly half the GPUs; twice as many next to none."""
+    """None strand all, twice; the fewer there are the worse, and five times as many as needed are no matter."""
     of = Stranding(kinds((4.0, 1, 1000, 1.0)))
-    few, many = of.expected(np.array([[16.0], [64.0]]), np.array([[1000] * 8, [1000] * 8])).tolist()
-    assert few == pytest.approx(4000.0, abs=1.0)
+    none, half, enough, many = of.expected(np.array([[0.0], [16.0], [32.0], [160.0]]), np.full((4, 8), 1000)).tolist()
+    assert none == 16_000.0
+    assert none > half > enough > many
     assert many == pytest.approx(0.0, abs=1.0)
+
+
+def test_a_node_without_free_gpus_strands_none():
+    """However few its CPUs are."""
+    of = Stranding(kinds((4.0, 1, 1000, 1.0)))
+    assert of.expected(np.array([[0.0], [16.0]]), np.zeros((2, 8), dtype=int)).tolist() == [0.0, 0.0]
 
 
 def test_without_gpu_demands_nothing_is_stranded():
