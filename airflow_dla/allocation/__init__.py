@@ -10,6 +10,11 @@ what lies between minima and wants (`shedding`). Both are exact closed forms on 
 (`table`); only where CPUs or memory follow the number of GPUs a solver is asked
 (`bundles`, `solver`). `placement` finds the nodes, `devices` hands out ids, `reasons`
 says why.
+
+Where GPUs are handed out, `placement` leaves the choice of node and device to `seating`,
+which keeps what is left of the GPUs of use: `fragmentation` scores nodes, `residuals`
+prices what is left of a shared GPU, `fleet` remembers scores until a node changes.
+`one_pass` places a whole list that way, to compare policies.
 """
 
 from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem

@@ -6,8 +6,8 @@ what a placement should add least to (FGD). Two things are added to it. A node w
 CPUs or less memory to a free GPU than demands bring along will strand GPUs long before
 anything fails to fit; that risk, :math:`2 g e^{-4 h/g}` for free GPUs :math:`g` of which the
 rest of the node can feed :math:`h`, counts as well: it is convex, so that every node keeps
-some of both, whether CPUs are plenty or scarce. And a share of a GPU is seated first of all where it takes away the least worth of a GPU, see
-`residuals`.
+some of both, whether CPUs are plenty or scarce. And a share of a GPU is seated first of all
+where it takes away the least worth of a GPU, see `residuals`.
 
 References
 ----------
@@ -132,11 +132,12 @@ class Fragments:
 
 
 class Stranding:
-    """Free GPUs that the CPUs and the memory beside them will not feed.
+    """Free GPUs that the CPUs and the memory beside them may not feed.
 
     Parameters
     ----------
     typical : `Kinds`
+        What they bring along to a GPU, on average, is what a GPU needs.
     """
 
     def __init__(self, typical: Kinds) -> None:
