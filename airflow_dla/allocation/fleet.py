@@ -81,7 +81,7 @@ class Fleet:
         self.room, self.devices, self.types = room.copy(), devices.copy(), types
         self.kinds, self.policy = kinds, policy
         self.free = self.devices.sum(axis=1)
-        self._numbers: dict[bytes, int] = {}
+        self._numbers: dict[tuple[bytes, bytes, int], int] = {}
         self._state = np.array([self._number(node) for node in range(len(types))], dtype=np.intp)
         self._worth = self._valued()
         self._changes: list[int] = []
@@ -102,7 +102,7 @@ class Fleet:
         return self._take(kind, node)
 
     def _number(self, node: int) -> int:
-        key = self.room[node].tobytes() + self.devices[node].tobytes() + bytes([int(self.types[node]) % 256, int(self.types[node]) // 256])
+        key = (self.room[node].tobytes(), self.devices[node].tobytes(), int(self.types[node]))
         return self._numbers.setdefault(key, len(self._numbers))
 
     def _valued(self) -> Floats:

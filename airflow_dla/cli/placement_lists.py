@@ -120,10 +120,12 @@ def _rows(path: str, needed: Sequence[str]) -> Iterator[_Row]:
                 found = ", ".join(reader.fieldnames or ()) or "nothing"
                 raise InvalidSpec(f"{path}:1: the header must name {', '.join(needed)}; {', '.join(missing)} is missing in {found}")
             for fields in reader:
-                if None in fields:
-                    raise InvalidSpec(
-                        f"{path}:{reader.line_num}: has more fields than the header names, which are {len(reader.fieldnames or ())}"
-                    )
-                yield _Row(f"{path}:{reader.line_num}", fields)
+                yield _row(f"{path}:{reader.line_num}", fields)
         except (UnicodeDecodeError, csv.Error) as error:
             raise InvalidSpec(f"{path} must be comma-separated text in UTF-8: {error}") from None
+
+
+def _row(where: str, fields: Mapping[str | None, object]) -> _Row:
+    if None in fields:
+        raise InvalidSpec(f"{where}: has more fields than the header names, which are {len(fields) - 1}")
+    return _Row(where, fields)
