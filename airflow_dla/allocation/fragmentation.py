@@ -99,7 +99,8 @@ class Fragments:
     def __init__(self, typical: Kinds) -> None:
         self._total = float(typical.weight.sum())
         self.typical = typical = typical.with_gpus()
-        self._levels, self._level = np.unique(typical.share, return_inverse=True)
+        levels, self._level = np.unique(typical.share, return_inverse=True)
+        self._levels = levels.astype(np.float32)
         self._several = bool((typical.gpus > 1).any())
         self._allowed = np.ascontiguousarray(typical.allowed.T)
         self._columns = [np.ascontiguousarray(column) for column in typical.need.T]
@@ -120,15 +121,16 @@ class Fragments:
         float array, shape (n,)
             Thousandths of a GPU.
         """
-        reached = devices[:, None, :] >= self._levels[:, None]
-        usable = np.where(reached, devices[:, None, :], 0).sum(axis=2, dtype=np.float64)
+        small = devices.astype(np.float32)[:, :, None]
+        reached = small >= self._levels
+        usable = np.add.reduce(reached * small, axis=1, dtype=np.float32)
         fits = self._allowed[types]
         for column, need in enumerate(self._columns):
             fits &= room[:, column, None] >= need
         useful = usable[:, self._level]
         if self._several:
-            fits &= reached.sum(axis=2)[:, self._level] >= self.typical.gpus
-        return np.asarray(self._total * devices.sum(axis=1) - np.where(fits, useful, 0.0) @ self.typical.weight)
+            fits &= np.add.reduce(reached, axis=1, dtype=np.intp)[:, self._level] >= self.typical.gpus
+        return np.asarray(self._total * devices.sum(axis=1) - (fits * useful) @ self.typical.weight)
 
 
 class Stranding:
