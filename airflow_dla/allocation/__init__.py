@@ -13,6 +13,11 @@ says why.
 
 GPUs of several types are shared by time (`heterogeneous`) and taken by whole gangs
 (`assignment`); `simulation` says what becomes of a trace of jobs.
+
+Where GPUs are handed out, `placement` leaves the choice of node and device to `seating`,
+which keeps what is left of the GPUs of use: `fragmentation` scores nodes, `residuals`
+prices what is left of a shared GPU, `fleet` remembers scores until a node changes.
+`one_pass` places a whole list that way, to compare policies.
 """
 
 from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem

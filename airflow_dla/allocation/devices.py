@@ -41,11 +41,26 @@ class Devices:
         """How many devices nobody uses and nobody was promised."""
         return self._whole_left
 
-    def take(self, row: int, gpus: float) -> bool:
-        """Give `gpus`, above 0, to a demand that has none; return whether it was possible."""
+    def unpromised(self) -> list[float]:
+        """Return the free share of each device, the first idle ones taken by those promised."""
+        promised = sum(self.promised.values())
+        idle = [seat for seat, share in enumerate(self.free) if share >= _WHOLE][:promised]
+        return [0.0 if seat in idle else share for seat, share in enumerate(self.free)]
+
+    def take(self, row: int, gpus: float, *, seat: int | None = None) -> bool:
+        """Give `gpus`, above 0, to a demand that has none; return whether it was possible.
+
+        Parameters
+        ----------
+        row : int
+        gpus : float
+        seat : int or None
+            Which device a share goes to, if it fits there; chosen here by default.
+        """
         if gpus >= 1:
             return self._promise(row, int(gpus))
-        seat = self._seat_for(gpus)
+        if seat is None or not self._holds(seat, gpus):
+            seat = self._seat_for(gpus)
         if seat is None:
             return False
         self._whole_left -= self.free[seat] >= _WHOLE
@@ -92,6 +107,10 @@ class Devices:
         self._whole_left -= count
         self.promised[row] = count
         return True
+
+    def _holds(self, seat: int, share: float) -> bool:
+        idle = self.free[seat] >= _WHOLE
+        return self._whole_left > 0 if idle else self.free[seat] + _TINY >= share
 
     def _seat_for(self, share: float) -> int | None:
         fitting = [(free, seat) for seat, free in enumerate(self.free) if free < _WHOLE and free + _TINY >= share]

@@ -3,6 +3,8 @@
 Nodes are filled one after another, which is what placing demand after demand on the
 first node that fits comes to, but in whole columns: a node takes the longest run of
 demands that fits, those that no longer fit are dropped, and so on until none is left.
+Where GPUs are handed out, demands are placed one by one instead (`seating`), so that what
+is left of the GPUs is of use.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from airflow_dla.allocation.devices import Devices
+from airflow_dla.allocation.seating import Seating, is_seated
 from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
 
 _WINDOW = 128
@@ -53,7 +56,10 @@ class Packing:
         left = order
         while len(left):
             passing = self._within_quota(left)
-            self._fill_nodes(passing)
+            if is_seated(self.asked, self.offered, passing, self.size):
+                self._seat_one_by_one(passing)
+            else:
+                self._fill_nodes(passing)
             placed = passing[self.where[passing] >= 0]
             np.subtract.at(self.quota, self.asked.team[placed], self.asked.minimum[placed])
             # What found no node gives its quota back: those that the quota kept out may try.
@@ -76,6 +82,20 @@ class Packing:
             slack = np.where(np.isfinite(self.offered.quota[team]), self.offered.quota[team] * 1e-9, 0.0)
             passing.extend(own[run] for run in longest_runs(self.asked.minimum[own].T, self.quota[team].copy(), slack))
         return order[np.isin(order, np.concatenate(passing))]
+
+    def _seat_one_by_one(self, order: Ints) -> None:
+        """Place in order, each where it leaves most of the GPUs of use."""
+        seating = Seating(self.asked, self.offered, size=self.size, rows=order, nodes=self.nodes, free=self.free, devices=self.devices)
+        gpus = self.size[order, self.asked.gpu].tolist()
+        for turn, row in enumerate(order.tolist()):
+            choice = seating.place(turn)
+            if choice is None:
+                continue
+            if gpus[turn] > 0:
+                taken = self.devices[choice.node].take(row, gpus[turn], seat=choice.devices[0])
+                assert taken, f"demand {row} was promised a GPU of node {choice.node} that is not free"
+            self.free[choice.node] -= self.size[row]
+            self.where[row] = choice.node
 
     def _fill_nodes(self, order: Ints) -> None:
         left, columns = order, np.ascontiguousarray(self.size[order].T)

@@ -102,6 +102,8 @@ class Offered:
         Free share of each GPU, by node; only nodes that hand out GPU ids.
     quota : float array, shape (T, R)
         What each of T teams may still be granted; infinite without a quota.
+    held : float array, shape (L, R)
+        What live grants have on these nodes.
     """
 
     names: tuple[str, ...]
@@ -111,6 +113,7 @@ class Offered:
     allowed: Bools
     devices: Mapping[int, list[float]] = field(default_factory=dict)
     quota: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    held: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
@@ -202,11 +205,12 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
     shape = (len(cluster), len(asked.resources))
     capacity = np.array([[node.capacity.get(name, 0.0) for name in asked.resources] for node in cluster]).reshape(shape)
     reserved = np.array([policy.reserves.get(name, 0.0) for name in asked.resources])
-    charged = np.zeros(shape)
     row_of = {name: row for row, name in enumerate(names)}
-    for grant in live:
-        if grant.node in row_of:
-            charged[row_of[grant.node]] += [grant.amounts.get(name, 0.0) for name in asked.resources]
+    here = [grant for grant in live if grant.node in row_of]
+    held = np.array([[grant.amounts.get(name, 0.0) for name in asked.resources] for grant in here]).reshape(len(here), len(asked.resources))
+    charged = np.zeros(shape)
+    for grant, amounts in zip(here, held, strict=True):
+        charged[row_of[grant.node]] += amounts
     slack = capacity * RELATIVE
     return Offered(
         names=names,
@@ -216,6 +220,7 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
         allowed=_allowed(cluster, asked),
         devices=_devices(cluster, live),
         quota=_quota(asked, policy),
+        held=held,
     )
 
 

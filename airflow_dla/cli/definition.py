@@ -41,8 +41,8 @@ def _alone() -> tuple[ActionCommand, ...]:
 
 def _simulate() -> ActionCommand:
     args = (
-        Arg(("trace",), metavar="TRACE", help="Jobs in Gavel's format, one on a line"),
-        Arg(("--cluster",), required=True, metavar="GPUS", help="GPUs by type, like 8xv100,16xp100,24xk80"),
+        Arg(("trace",), metavar="TRACE", help="Jobs in Gavel's format, one on a line; or PODS.csv, a list of pods to place"),
+        Arg(("--cluster",), required=True, metavar="GPUS", help="GPUs by type, like 8xv100,16xp100,24xk80; or NODES.csv for PODS.csv"),
         Arg(("--strategy",), default="heterogeneous", metavar="NAME", help="heterogeneous (default), fifo, typed-fifo or las"),
         Arg(("--objective",), default="jct", metavar="NAME", help="jct (default), makespan, max-min, finish-time, cost or slo"),
         Arg(("--throughputs",), metavar="FILE", help="Steps per second; simulation_throughputs.json beside or above the trace by default"),
@@ -50,9 +50,14 @@ def _simulate() -> ActionCommand:
         Arg(("--restart-s",), type=duration, default=0.0, metavar="S", help="What starting a job again costs it (default: 0)"),
         Arg(("--speedup",), type=positive, default=1.0, metavar="FACTOR", help="Let jobs arrive so much faster (default: 1)"),
         Arg(("--measure",), type=interval, default=slice(None), metavar="A:B", help="Average over the jobs A to B-1 by arrival"),
+        Arg(
+            ("--inflate",), type=float, default=1.3, metavar="X", help="PODS.csv: GPUs requested in all, of those there are (default: 1.3)"
+        ),
+        Arg(("--seeds",), type=whole, default=10, metavar="N", help="PODS.csv: how many shuffles, seeds 42, 43, ... (default: 10)"),
+        Arg(("--placement",), default="priced", metavar="POLICY", help="PODS.csv: priced (default), fgd, best-fit or random"),
         _JSON,
     )
-    return _command("simulate", "simulate.run", "Simulate a strategy on a trace of jobs; needs no workspace", *args)
+    return _command("simulate", "simulate.run", "Simulate a strategy on a trace, or a placement on a list; needs no workspace", *args)
 
 
 def _ledger() -> GroupCommand:

@@ -14,6 +14,7 @@ import numpy as np
 from airflow_dla.allocation.simulation import Report, report, scheduler, simulate
 from airflow_dla.cli.answer import Answer, listing
 from airflow_dla.cli.running import command
+from airflow_dla.cli.simulate_placement import is_placement_list, simulate_placement
 from airflow_dla.cli.traces import read_trace
 from airflow_dla.errors import InvalidSpec
 
@@ -23,7 +24,11 @@ _PART: Final = re.compile(r"(\d+)\s*[xX]\s*([A-Za-z0-9_.-]+)")
 
 @command
 def run(args: Namespace) -> Answer:
-    """Simulate a trace on a cluster."""
+    """Simulate a trace on a cluster, or place a list of pods on its nodes."""
+    return simulate_placement(args) if is_placement_list(args.trace) else _simulate_trace(args)
+
+
+def _simulate_trace(args: Namespace) -> Answer:
     cluster = read_cluster(args.cluster)
     chosen = scheduler(args.strategy, args.objective)
     began = time.perf_counter()

@@ -37,6 +37,16 @@ def test_what_cannot_grow_keeps_what_it_has():
     assert devices.hand_out() == {1: (0,), 0: (1,)}
 
 
+def test_a_share_may_be_given_a_seat():
+    """It goes where it is told if it fits there; an idle device that was promised is not free."""
+    devices = Devices([1.0, 0.8, 0.4])
+    assert devices.take(0, 0.3, seat=1)
+    assert devices.take(1, 1.0)
+    assert devices.take(2, 0.3, seat=0)
+    assert devices.seats == {0: 1, 2: 2}
+    assert devices.unpromised() == pytest.approx([0.0, 0.5, 0.1])
+
+
 def test_the_widest_share_counts_ones_own():
     """A demand may have what it has, and what is free beside it."""
     devices = Devices([0.75, 0.5])

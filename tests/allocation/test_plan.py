@@ -260,3 +260,36 @@ def test_a_share_grows_into_its_device():
     live = [Grant(id="old", node="n1", amounts={"gpu": 0.5}, gpu_ids=("g0",))]
     answer = decide([node(gpu=1.0, more={"gpu_ids": ("g0",)})], [demand("a", gpu="0.25-1")], live=live)
     assert answer.grants["a"].amounts == {"gpu": 0.5}
+
+
+def gpu_nodes(count: int, *, gpus: int = 2, cpu: float = 16.0) -> list[Node]:
+    """Make equal nodes that hand out GPU ids."""
+    ids = tuple(f"g{index}" for index in range(gpus))
+    return [node(f"n{index}", cpu=cpu, gpu=float(gpus), more={"gpu_ids": ids}) for index in range(count)]
+
+
+def test_a_share_takes_the_rest_that_is_of_no_other_use():
+    """Where 0.8 is typical, 0.2 goes beside a live 0.8 on the emptier node, not beside 0.3 on the fuller one."""
+    live = [
+        Grant(id="a", node="n0", amounts={"gpu": 0.8}, gpu_ids=("g0",)),
+        Grant(id="b", node="n1", amounts={"gpu": 0.3}, gpu_ids=("g0",)),
+        Grant(id="c", node="n1", amounts={"gpu": 1.0}, gpu_ids=("g1",)),
+    ]
+    waiting = [demand(f"w{index}", gpu=0.8, cpu=99) for index in range(9)]
+    answer = decide(gpu_nodes(2), [demand("a-small", gpu=0.2), *waiting], live=live)
+    assert (answer.grants["a-small"].node, answer.grants["a-small"].gpu_ids) == ("n0", ("g0",))
+
+
+def test_a_gang_finds_its_node_whole():
+    """Two single GPUs share a node, so that the one that needs both of the other starts."""
+    asked = [demand("a", gpu=1), demand("b", gpu=1), demand("c", gpu=2)]
+    assert sorted(decide(gpu_nodes(2), asked).grants) == ["a", "b", "c"]
+
+
+def test_cpus_stay_beside_the_gpus():
+    """A job with many CPUs goes where there are most to a GPU, so that every GPU can be used."""
+    nodes = [*gpu_nodes(1, gpus=8, cpu=96.0), node("rich", cpu=104.0, gpu=2.0, more={"gpu_ids": ("h0", "h1")})]
+    asked = [demand("a", cpu=40), *[demand(f"g{index}", cpu=12, gpu=1) for index in range(9)]]
+    answer = decide(nodes, asked)
+    assert answer.grants["a"].node == "rich"
+    assert answer.waiting == {}
