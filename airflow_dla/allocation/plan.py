@@ -15,7 +15,7 @@ from airflow_dla.allocation.table import RELATIVE, Asked, Ints, read_cluster, re
 from airflow_dla.specs import Demand, Grant, Node, Reason
 
 
-def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Demand], policy: Policy, now: float) -> Plan:  # noqa: ARG001 age is relative so far
+def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Demand], policy: Policy, now: float) -> Plan:
     r"""Decide who gets how much of which node, and say why the others wait.
 
     Minima are admitted in the order of the strategy, each demand on the fullest node that
@@ -64,7 +64,7 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
     """
     if not pending:
         return Plan(prices=_no_prices(cluster))
-    asked = read_demands(pending, policy)
+    asked = read_demands(pending, policy, now)
     offered = read_cluster(cluster, live, asked, policy)
     solution = solve(asked, offered, policy)
     queue = solution.order[solution.where[solution.order] < 0]
