@@ -71,7 +71,7 @@ def promise(asked: Asked, offered: Offered, order: Ints, where: Ints, hopeless: 
     able = np.flatnonzero(offered.allowed[asked.kind[head]] & (need <= offered.capacity + offered.slack).all(axis=1))
     if not len(able):
         return None
-    starts = {int(node): _start(need, free[node], offered.slack[node], *_of(leaving, node)) for node in able}
+    starts = {node: _start(need, free[node], offered.slack[node], *_of(leaving, node)) for node in able.tolist()}
     scale = 1.0 / np.where(offered.capacity > 0, offered.capacity, 1.0)
     node = min(starts, key=lambda at: (starts[at][0], float((np.maximum(0.0, need - free[at]) * scale[at]).max()), offered.names[at]))
     at, then = starts[node]

@@ -21,6 +21,8 @@ Kueue, KEP 1714 (fair sharing) and KEP 4136 (admission fair sharing).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from airflow_dla.allocation.admission import Admission
@@ -39,11 +41,9 @@ def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:
     total = offered.capacity.sum(axis=0)
     tree = read_teams(policy.teams, asked.teams, asked.resources, total, policy.used)
     queue = np.lexsort((asked.rank, asked.created, -(asked.priority + asked.aged)))
-    place = np.empty(len(queue), dtype=np.intp)
-    place[queue] = np.arange(len(queue))
     counts = (asked.minimum <= total * (1 + _EQUAL)).all(axis=1)
     for _ in range(_PASSES):
-        order = _merged(tree, asked, queue, place, np.where(counts[:, None], asked.minimum, 0.0), total)
+        order = _merged(tree, asked, queue, np.where(counts[:, None], asked.minimum, 0.0), total)
         served = _served(tree, asked, offered, order)
         if not (counts & ~served).any():
             break
@@ -61,32 +61,45 @@ def _served(tree: TeamTree, asked: Asked, offered: Offered, order: Ints) -> Bool
     return served
 
 
-def _merged(tree: TeamTree, asked: Asked, queue: Ints, place: Ints, size: Floats, total: Floats) -> Ints:
+def _merged(tree: TeamTree, asked: Asked, queue: Ints, size: Floats, total: Floats) -> Ints:
     """Merge the queues of teams into that of their parent, from the leaves to the cluster."""
-    scale = 1.0 / np.where(total > 0, total, 1.0)
+    place = np.empty(len(queue), dtype=np.intp)
+    place[queue] = np.arange(len(queue))
     held, past = _subtrees(tree, tree.used), _subtrees(tree, tree.past)
-    team, queues = tree.of[asked.team[queue]], [[] for _ in tree.parent]  # type: list[list[tuple[Ints, Floats]]]
+    team = tree.of[asked.team[queue]]
+    queues: list[list[tuple[Ints, Floats]]] = [[] for _ in tree.parent]
     for node in range(len(tree.parent) - 1, -1, -1):
         own = queue[team == node]
         if len(own):
-            nobody = np.zeros(len(total))
-            queues[node].append((own, _keys(size[own], tree.used[node], nobody, tree.past[node], 1.0, scale, place[own])))
+            itself = _Account(tree.used[node], tree.past[node], np.zeros(len(total)), total, 1.0)
+            queues[node].append((own, itself.keys(size[own], place[own])))
         merged = _merge(queues[node])
         if node and len(merged):
-            keys = _keys(size[merged], held[node], tree.guaranteed[node], past[node], float(tree.weight[node]), scale, place[merged])
-            queues[tree.parent[node]].append((merged, keys))
+            account = _Account(held[node], past[node], tree.guaranteed[node], total, float(tree.weight[node]))
+            queues[tree.parent[node]].append((merged, account.keys(size[merged], place[merged])))
     return merged
 
 
-def _keys(size: Floats, used: Floats, guaranteed: Floats, past: Floats, weight: float, scale: Floats, place: Ints) -> Floats:
-    """Return by what a team's demands, in its own order, compete with those of others; shape (4, k), the last decides first."""
-    after = np.cumsum(size, axis=0) + used
-    before = after - size
-    beyond = (after > guaranteed + _EQUAL / scale).any(axis=1)
-    above = (np.maximum(0.0, before + past - guaranteed) * scale).max(axis=1, initial=0.0) / weight
-    share = ((before + past) * scale).max(axis=1, initial=0.0) / weight
-    # Rounded, so that shares that are equal but for the order of adding up stay equal.
-    return np.stack([np.maximum.accumulate(place), share.round(_DIGITS), above.round(_DIGITS), beyond])
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What a team holds, held and is guaranteed, each of shape (R,), and its weight."""
+
+    used: Floats
+    past: Floats
+    guaranteed: Floats
+    total: Floats
+    weight: float
+
+    def keys(self, size: Floats, place: Ints) -> Floats:
+        """Return by what a team's demands, in its own order, compete with those of others; shape (4, k), the last decides first."""
+        scale = 1.0 / np.where(self.total > 0, self.total, 1.0)
+        after = np.cumsum(size, axis=0) + self.used
+        before = after - size + self.past
+        beyond = ((after - self.guaranteed) * scale > _EQUAL).any(axis=1)
+        above = (np.maximum(0.0, before - self.guaranteed) * scale).max(axis=1, initial=0.0) / self.weight
+        share = (before * scale).max(axis=1, initial=0.0) / self.weight
+        # Rounded, so that shares that are equal but for the order of adding up stay equal.
+        return np.stack([np.maximum.accumulate(place), share.round(_DIGITS), above.round(_DIGITS), beyond])
 
 
 def _merge(queues: list[tuple[Ints, Floats]]) -> Ints:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airflow_dla.allocation.teams import TeamShare
 from airflow_dla.allocation.table import Floats, Ints
+from airflow_dla.allocation.teams import TeamShare
 
 _WINDOW = 128
 _WIDEST = 1024
@@ -79,12 +79,20 @@ class TeamTree:
 
     def available(self, own: Floats) -> Floats:
         """Return what each team of a demand could be granted now, alone, shape (T, R)."""
+        return self._left(own, self.limit[0])
+
+    def permitted(self, own: Floats) -> Floats:
+        """Return what each team's own limits and its parents' leave it, whatever the others hold, shape (T, R)."""
+        return self._left(own, np.full(len(self.slack), np.inf))
+
+    def _left(self, own: Floats, most: Floats) -> Floats:
         charged, left = self.charged(own), np.empty_like(own)
-        left[0] = self.limit[0] - charged[0]
+        left[0] = most - charged[0]
         for team in range(1, len(self.parent)):
             spare = np.maximum(0.0, self.kept[team] - charged[team])
             borrowed = np.maximum(charged[team], self.kept[team])
-            left[team] = spare + np.minimum(self.limit[team] - borrowed, left[self.parent[team]])
+            # Where others hold too much already, what a team keeps for itself is still its own.
+            left[team] = spare + np.maximum(0.0, np.minimum(self.limit[team] - borrowed, left[self.parent[team]]))
         return np.maximum(0.0, left[self.of])
 
     def held(self, team: Ints, amounts: Floats) -> Floats:

@@ -48,7 +48,7 @@ class Packing:
     """
 
     def __init__(
-        self, asked: Asked, offered: Offered, size: Floats, nodes: Ints, tree: TeamTree | None = None, kept: Promise | None = None
+        self, asked: Asked, offered: Offered, size: Floats, nodes: Ints, *, tree: TeamTree | None = None, kept: Promise | None = None
     ) -> None:
         self.asked, self.offered, self.nodes, self.tree, self.kept = asked, offered, nodes, tree, kept
         self.size = self._sized(size)
@@ -207,7 +207,7 @@ def place(
     nodes = fullest_first(asked, offered)
 
     def packed(size: Floats) -> Packing:
-        packing = Packing(asked, offered, size, nodes, tree, kept)
+        packing = Packing(asked, offered, size, nodes, tree=tree, kept=kept)
         if where is not None:
             packing.seat(order, where)
         packing.fill(order if where is None else order[packing.where[order] < 0])

@@ -89,7 +89,7 @@ def _exact(room: Room, bids: Bids, where: Ints, bound: float) -> tuple[Ints, flo
     hold = csr_array((room.size[rows].ravel(), (at, np.repeat(columns, resources))), shape=(room.free.size, len(rows)))
     answer = milp(
         -bids.value[rows],
-        integrality=np.ones(len(rows)),
+        integrality=np.ones(len(rows), dtype=np.intp),
         bounds=Bounds(0, 1),
         constraints=[LinearConstraint(once, ub=1.0), LinearConstraint(hold, ub=room.free.ravel())],
         # The count of nodes ends it, so that equal problems have equal answers; the time is for the worst case.

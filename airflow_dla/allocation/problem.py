@@ -86,6 +86,10 @@ class Policy:
         for who, weight in self.weights.items():
             if weight <= 0:
                 raise InvalidSpec(f"policy.weights.{who} must be > 0, got {weight:g}")
+        self._check_times_and_tokens()
+        check_teams(self.teams, self.quotas)
+
+    def _check_times_and_tokens(self) -> None:
         for team, tokens in self.budgets.items():
             if not tokens >= 0:
                 raise InvalidSpec(f"policy.budgets.{team} must be >= 0 tokens, got {tokens:g}")
@@ -95,7 +99,6 @@ class Policy:
             for who, seconds in given.items():
                 if not (math.isfinite(seconds) and seconds >= 0):
                     raise InvalidSpec(f"policy.{kind}.{who} must be a finite number of seconds >= 0, got {seconds:g}")
-        check_teams(self.teams, self.quotas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from airflow_dla.allocation.backfill import Promise
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.solve import Solution
 from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Floats, Ints, Offered, read_cluster, read_demands
@@ -178,11 +179,21 @@ class Reasons:
             rows.tolist(), never.tolist(), beyond_quota.tolist(), positions.tolist(),
             found.node.tolist(), found.column.tolist(), found.shortfall.tolist(), found.room.tolist(), strict=True,
         )  # fmt: skip
+        apart = np.asarray((self.asked.minimum[rows] > self.solution.lent[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
+        barred, kept = self.solution.admission.barred, self.solution.kept
         for place, (row, hopeless, beyond, position, node, column, shortfall, room) in enumerate(facts):
             if hopeless:
                 yield _never(self.asked, self.offered, largest, place, row)
+            elif row in barred:
+                yield self._unaffordable(row, barred[row], position)
             elif beyond:
                 yield self._over_quota(row, position)
+            elif node >= 0 and shortfall <= self.offered.slack[node, column] and apart[place]:
+                yield self._guaranteed_to_others(row, node, position)
+            elif kept is not None and kept.head == row:
+                yield self._head(kept, self._short(node, column, shortfall, room, position) if shortfall > 0 else None, position)
+            elif kept is not None and node >= 0 and shortfall <= self.offered.slack[node, column]:
+                yield self._kept_back(kept, position)
             elif node < 0:
                 yield self._no_node(row, position)
             elif shortfall <= self.offered.slack[node, column]:
@@ -221,6 +232,65 @@ class Reasons:
             text=f"waits as number {position}: needs {needs} in one piece, what is free on {name} is scattered",
         )
 
+    def _unaffordable(self, row: int, tokens: float, position: int) -> Reason:
+        team = self.asked.teams[self.asked.team[row]]
+        return Reason(
+            binding="budget",
+            shortfall=tokens,
+            position=position,
+            unblock=(f"wait until the budget of team {team} is refilled", f"raise the budget of team {team} by {tokens:g} tokens"),
+            text=f"waits as number {position}: costs {tokens:g} tokens, more than the budget of team {team} leaves",
+        )
+
+    def _guaranteed_to_others(self, row: int, node: int, position: int) -> Reason:
+        team, missing = self.asked.teams[self.asked.team[row]], self.asked.minimum[row] - self.solution.lent[self.asked.team[row]]
+        column = int(np.argmax(np.where(self.asked.minimum[row] > 0, missing, -np.inf)))
+        more = _written(self.asked.resources[column], max(0.0, float(missing[column])))
+        return Reason(
+            binding="guarantee",
+            node=self.offered.names[node],
+            shortfall=max(0.0, float(missing[column])),
+            position=position,
+            unblock=(
+                f"wait until {more} more that may be borrowed come back",
+                f"let other teams lend {more} more",
+                f"guarantee team {team} {more} more",
+            ),
+            text=f"waits as number {position}: what is free on {self.offered.names[node]} is guaranteed to other teams, which lend no more",
+        )
+
+    def _head(self, kept: Promise, short: Reason | None, position: int) -> Reason:
+        """Explain the head of the queue: what it lacks, and when it starts if that is known."""
+        name = self.offered.names[kept.node]
+        known = bool(np.isfinite(kept.at))
+        reason = short or self._scattered(kept.head, kept.node, 0, position)
+        promised = f"it starts on {name} at about {kept.at:.0f}" if known else f"{name} is kept for it"
+        return replace(reason, expected_start=kept.at if known else None, text=f"{reason.text}; {promised}")
+
+    def _kept_back(self, kept: Promise, position: int) -> Reason:
+        """Explain a demand that would fit, but would delay the head of the queue."""
+        name = self.offered.names[kept.node]
+        head = f"the head of the queue, which needs {_written(self._binding(kept), self._needed(kept))},"
+        until = f" at about {kept.at:.0f}" if np.isfinite(kept.at) else ""
+        return Reason(
+            binding="queue",
+            node=name,
+            position=position,
+            unblock=(f"wait until the head of the queue has started on {name}{until}", "raise its priority above that of the head"),
+            text=f"waits as number {position}: what is free on {name} is kept for {head} so that nobody delays it",
+        )
+
+    def _binding(self, kept: Promise) -> str:
+        return self.asked.resources[self._column(kept)]
+
+    def _needed(self, kept: Promise) -> float:
+        return float(self.asked.minimum[kept.head, self._column(kept)])
+
+    def _column(self, kept: Promise) -> int:
+        capacity = self.offered.capacity[kept.node]
+        lacking = (self.asked.minimum[kept.head] - self.offered.free[kept.node]) / np.where(capacity > 0, capacity, 1.0)
+        return int(np.argmax(np.where(self.asked.minimum[kept.head] > 0, lacking, -np.inf)))
+
     def _over_quota(self, row: int, position: int) -> Reason:
         left = self.solution.quota[self.asked.team[row]]
         missing = self.asked.minimum[row] - left
@@ -231,8 +301,16 @@ class Reasons:
             binding="quota",
             shortfall=float(missing[column]),
             position=position,
-            unblock=(f"wait until team {team} gives {more} back", f"raise the quota of team {team} by {more}"),
+            unblock=self._more_quota(team, more),
             text=f"waits as number {position}: needs {needs}, the quota of team {team} leaves {max(0.0, float(left[column])):g}",
+        )
+
+    def _more_quota(self, team: str, more: str) -> tuple[str, ...]:
+        if not self.policy.teams:
+            return (f"wait until team {team} gives {more} back", f"raise the quota of team {team} by {more}")
+        return (
+            f"wait until team {team}, or a team that borrows from it, gives {more} back",
+            f"raise the guarantee or the borrowing limit of team {team} by {more}",
         )
 
     def _no_node(self, row: int, position: int) -> Reason:

@@ -41,10 +41,10 @@ class Settling:
 
     def __init__(self, asked: Asked, offered: Offered, policy: Policy, packing: Packing, *, rows: Ints) -> None:
         self.asked, self.offered, self.policy, self.rows = asked, offered, policy, rows
-        self.quota = packing.quota if packing.tree is None else self._team_quota(packing, packing.tree)
         self.group, self.weight = packing.where[rows], asked.weight[rows]
         self.rule: Rule = RULES[policy.shedding]
         self.low, self.high = asked.minimum[rows], asked.wanted[rows]
+        self.quota = packing.quota if packing.tree is None else self._team_quota(packing, packing.tree)
         self.permitted = self.high
         self.price = np.zeros(offered.free.shape)
         self.devices = _reseat(asked, packing)

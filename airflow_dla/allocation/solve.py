@@ -16,7 +16,7 @@ from airflow_dla.allocation.limits import TeamTree, read_teams
 from airflow_dla.allocation.placement import Packing, place
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.settling import Settling
-from airflow_dla.allocation.table import RELATIVE, Asked, Floats, Ints, Offered
+from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Floats, Ints, Offered
 
 #: A strategy says in which order demands are admitted.
 ADMISSIONS: Final[Mapping[str, Callable[[Asked, Offered, Policy], Admission]]] = {
@@ -46,6 +46,8 @@ class Solution:
         What is left of each node.
     quota : float array, shape (T, R)
         What teams may still be granted.
+    lent : float array, shape (T, R)
+        What there is for each team that no other is guaranteed; infinite without teams.
     price : float array, shape (G, R)
         Shadow price of each resource of each node.
     devices : dict of int to `Devices`
@@ -62,6 +64,7 @@ class Solution:
     permitted: Floats
     free: Floats
     quota: Floats
+    lent: Floats
     price: Floats
     devices: Mapping[int, Devices]
     admission: Admission
@@ -86,8 +89,10 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     permitted, amounts, quota = asked.wanted.copy(), np.zeros(asked.minimum.shape), offered.quota.copy()
     permitted[settling.rows], amounts[settling.rows] = settling.permitted, settling.low
     np.subtract.at(quota, asked.team, amounts)
+    lent = np.full(quota.shape, np.inf)
     if tree is not None:
-        quota = np.minimum(quota, tree.available(tree.held(asked.team, amounts)))
+        own = tree.held(asked.team, amounts)
+        quota, lent = np.minimum(quota, tree.permitted(own)), tree.available(own)
     return Solution(
         order=admission.order,
         where=packing.where,
@@ -95,6 +100,7 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
         permitted=permitted,
         free=settling.room() + held,
         quota=quota,
+        lent=lent,
         price=settling.price,
         devices=settling.devices,
         admission=admission,
@@ -116,7 +122,7 @@ def _placed(asked: Asked, offered: Offered, admission: Admission, turn: Ints, tr
     packing = place(asked, offered, order, turn, where=admission.where, tree=tree)
     if offered.leaving is None:
         return packing, None
-    beyond = (asked.minimum > np.maximum(packing.quota, 0.0)[asked.team] * (1 + RELATIVE)).any(axis=1)
+    beyond: Bools = np.asarray((asked.minimum > np.maximum(packing.quota, 0.0)[asked.team] * (1 + RELATIVE)).any(axis=1))
     if tree is not None:
         beyond |= (asked.minimum > tree.available(packing.own)[asked.team] + tree.slack).any(axis=1)
     kept = promise(asked, offered, order, packing.where, beyond)
