@@ -24,8 +24,10 @@ class Admission:
         What each would pay for its minimum, tokens.
     barred : mapping of demand to str
         Those that may not be served now, with the tokens they lack.
-    gap : float
-        How far from the best possible the answer may be, relative.
+    values : float array, shape (n,), or None
+        What serving each is worth, where the strategy packs by that.
+    bound : float
+        No plan is worth more in all.
     """
 
     order: Ints
@@ -33,4 +35,17 @@ class Admission:
     price: Floats | None = None
     payments: Floats | None = None
     barred: Mapping[int, float] = field(default_factory=dict)
-    gap: float = 0.0
+    values: Floats | None = None
+    bound: float = 0.0
+
+    def gap(self, where: Ints) -> float:
+        """Return how far from the best possible a plan may be, relative, 0 where the strategy has no bound.
+
+        Parameters
+        ----------
+        where : int array, shape (n,)
+            Node of each demand, -1 for those that wait.
+        """
+        if self.values is None or self.bound <= 0:
+            return 0.0
+        return max(0.0, 1.0 - float(self.values[where >= 0].sum()) / self.bound)

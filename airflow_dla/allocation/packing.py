@@ -1,4 +1,10 @@
-"""Packing whole bundles into nodes: greedily by prices, then by moving and exchanging."""
+"""Packing whole bundles into nodes: greedily by prices, then by emptying a few nodes and packing them anew.
+
+References
+----------
+Schrimpf et al.: Record Breaking Optimization Results Using the Ruin and Recreate Principle,
+J. Computational Physics 159, 2000.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +14,11 @@ import numpy as np
 
 from airflow_dla.allocation.table import Bools, Floats, Ints
 
-_TRIES = 400
-_ROUNDS = 6
-_GAIN = 1e-9
+_STEPS = 400
+_WAITING = 60
+_NOISE = 0.6
+_SLOPE = 0.006
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,100 +40,93 @@ class Room:
     nodes: Ints
 
 
-def pack(room: Room, order: Ints, price: Floats) -> tuple[Ints, Floats]:
-    """Pack bundles in order, each on the node whose leftovers are then worth least.
+class Packed:
+    """Bundles on nodes.
 
     Parameters
     ----------
-    order : int array, shape (k,)
-    price : float array, shape (R,)
+    room : `Room`
+    worth : float array, shape (R,)
+        What a unit that is left over is worth: the less of it, the better the node.
 
-    Returns
-    -------
+    Attributes
+    ----------
     where : int array, shape (n,)
-        Node of each, -1 for none.
+        Node of each bundle, -1 for none.
     free : float array, shape (G, R)
-        What is left.
     """
-    where, free = np.full(len(room.size), -1, dtype=np.intp), room.free.copy()
-    worth = price + price.mean() * 1e-3 + 1e-12
-    left = free @ worth
-    for row in order.tolist():
-        fits = (free >= room.size[row]).all(axis=1) & room.allowed[row]
-        if fits.any():
-            node = int(np.argmin(np.where(fits, left, np.inf)))
-            where[row] = node
-            free[node] -= room.size[row]
-            left[node] = free[node] @ worth
-    return where, free
+
+    def __init__(self, room: Room, worth: Floats) -> None:
+        self.room = room
+        self.worth = worth + max(float(worth.mean()), 1e-9) * 1e-3
+        self.where = np.full(len(room.size), -1, dtype=np.intp)
+        self.free = room.free.copy()
+
+    def insert(self, order: Ints) -> None:
+        """Pack bundles in order, each on the node whose leftovers are then worth least."""
+        left = self.free @ self.worth
+        for row in order.tolist():
+            size = self.room.size[row]
+            fits = np.flatnonzero((self.free >= size).all(axis=1) & self.room.allowed[row])
+            if len(fits):
+                node = int(fits[np.argmin(left[fits])])
+                self.where[row] = node
+                self.free[node] -= size
+                left[node] = self.free[node] @ self.worth
+
+    def empty(self, nodes: Ints) -> Ints:
+        """Take everything off some nodes; return what was there."""
+        rows = np.flatnonzero(np.isin(self.where, nodes))
+        self.where[rows] = -1
+        self.free[nodes] = self.room.free[nodes]
+        return rows
 
 
-def improve(room: Room, value: Floats, order: Ints, where: Ints, free: Floats) -> None:
-    """Serve more by moving one bundle out of the way, or by exchanging it for those worth more; in place.
+def pack(room: Room, value: Floats, order: Ints, price: Floats, *, steps: int = _STEPS) -> Ints:
+    """Pack bundles so that they are worth as much as possible.
 
     Parameters
     ----------
     value : float array, shape (n,)
     order : int array, shape (k,)
-        Whom to try first.
+        Bundles that some node could hold, by value for money.
+    price : float array, shape (R,)
+    steps : int
+        How many times a few nodes are emptied and packed anew.
+
+    Returns
+    -------
+    int array, shape (n,)
+        Node of each, as `room` counts them; -1 for none.
     """
-    for _ in range(_ROUNDS):
-        waiting = order[where[order] < 0]
-        gained = [_serve(room, value, row, where, free) for row in waiting[:_TRIES].tolist()]
-        gained += [_exchange(room, value, row, order, where, free) for row in order[::-1].tolist() if where[row] >= 0][:_TRIES]
-        if not any(gained):
-            return
+    packed = Packed(room, price)
+    packed.insert(order)
+    cost = room.size @ price
+    worth = value / np.maximum(cost, cost.max(initial=0.0) * 1e-6 + 1e-12)
+    best, kept = float(value[packed.where >= 0].sum()), packed.where.copy()
+    for step in range(steps if (packed.where[order] < 0).any() else 0):
+        before = packed.where.copy(), packed.free.copy()
+        _renew(packed, order, worth, step)
+        reached = float(value[packed.where >= 0].sum())
+        # A little less is taken at first, the less the later: the way to the best leads through worse.
+        if reached < best * (1 - _SLOPE * (1 - step / steps)):
+            packed.where, packed.free = before
+        elif reached > best:
+            best, kept = reached, packed.where.copy()
+    return kept
 
 
-def _serve(room: Room, value: Floats, row: int, where: Ints, free: Floats) -> bool:
-    """Serve `row` by moving another elsewhere, or instead of one that is worth less."""
-    size = room.size[row]
-    fits = (free >= size).all(axis=1) & room.allowed[row]
-    if fits.any():
-        _move(room, row, int(np.argmin(np.where(fits, free.sum(axis=1), np.inf))), where, free)
-        return True
-    placed = np.flatnonzero(where >= 0)
-    able = (free[where[placed]] + room.size[placed] >= size).all(axis=1) & room.allowed[row, where[placed]]
-    candidates = placed[able]
-    if not len(candidates):
-        return False
-    elsewhere = (free[None, :, :] >= room.size[candidates][:, None, :]).all(axis=2) & room.allowed[candidates]
-    elsewhere[np.arange(len(candidates)), where[candidates]] = False
-    movable = elsewhere.any(axis=1)
-    gain = np.where(movable, value[row], value[row] - value[candidates])
-    best = int(np.argmax(gain))
-    if gain[best] <= _GAIN * value[row]:
-        return False
-    other = int(candidates[best])
-    node = int(where[other])
-    _move(room, other, int(np.argmax(elsewhere[best])) if movable[best] else -1, where, free)
-    _move(room, row, node, where, free)
-    return True
-
-
-def _exchange(room: Room, value: Floats, row: int, order: Ints, where: Ints, free: Floats) -> bool:
-    """Serve several that wait instead of `row`, if together they are worth more."""
-    node = int(where[row])
-    left = free[node] + room.size[row]
-    waiting = order[where[order] < 0]
-    waiting = waiting[room.allowed[waiting, node] & (room.size[waiting] <= left).all(axis=1)]
-    chosen, worth = [], 0.0
-    for other in waiting[:_TRIES].tolist():
-        if (room.size[other] <= left).all():
-            left = left - room.size[other]
-            chosen.append(other)
-            worth += float(value[other])
-    if worth <= value[row] * (1 + _GAIN):
-        return False
-    _move(room, row, -1, where, free)
-    for other in chosen:
-        _move(room, other, node, where, free)
-    return True
-
-
-def _move(room: Room, row: int, node: int, where: Ints, free: Floats) -> None:
-    if where[row] >= 0:
-        free[where[row]] += room.size[row]
-    where[row] = node
-    if node >= 0:
-        free[node] -= room.size[row]
+def _renew(packed: Packed, order: Ints, worth: Floats, step: int) -> None:
+    """Empty two or three nodes and pack them in another order; the numbers that vary it are a fixed sequence."""
+    count = len(packed.free)
+    size = min(count, 2 + step % 2)
+    nodes = np.unique(((step * _GOLDEN + np.arange(size) * (step * _GOLDEN**2 + 0.37)) % 1.0 * count).astype(np.intp))
+    ejected = packed.empty(nodes)
+    waiting = order[packed.where[order] < 0]
+    most = packed.free.max(axis=0)
+    waiting = waiting[(packed.room.size[waiting] <= most).all(axis=1)]
+    keep = np.isin(waiting, ejected)
+    keep[np.flatnonzero(~keep)[:_WAITING]] = True
+    waiting = waiting[keep]
+    varied = worth[waiting] * np.exp(_NOISE * ((np.arange(len(waiting)) * (step + 1) * _GOLDEN) % 1.0 - 0.5))
+    packed.insert(waiting[np.argsort(-varied, kind="stable")])

@@ -83,7 +83,7 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
         shrunk=shrunk,
         prices=prices,
         payments=_payments(pending, solution),
-        status=_status(solution.admission.gap),
+        status=_status(solution.admission.gap(solution.where)),
     )
 
 

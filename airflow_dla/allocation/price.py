@@ -4,7 +4,7 @@ Served is what is worth most in all, :math:`\max \sum_i v_i \sum_n z_{in}` with
 :math:`\sum_i a_{ir} z_{in} \le b_{nr}` and z whole: a demand's value is its weight, doubled by
 each step of priority. The relaxed programme over the whole cluster has R prices (`market`);
 demands are packed by value for money, each on the node whose leftovers are then worth least,
-and the packing is improved by moving and exchanging demands (`packing`). Small problems are
+and a few nodes at a time are emptied and packed anew (`packing`). Small problems are
 given to HiGHS as well. What the plan lacks to the best bound known is reported.
 
 References
@@ -21,9 +21,9 @@ from scipy.sparse import csr_array
 from airflow_dla.allocation.admission import Admission
 from airflow_dla.allocation.auction import Bids, read_bids
 from airflow_dla.allocation.market import clear
-from airflow_dla.allocation.packing import Room, improve, pack
+from airflow_dla.allocation.packing import Room, pack
 from airflow_dla.allocation.problem import Policy
-from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
+from airflow_dla.allocation.table import Asked, Bools, Ints, Offered
 
 _SMALL = 200
 _LARGE = 2_000_000
@@ -40,15 +40,21 @@ def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:  # n
         return Admission(bids.by_worth(np.zeros(len(bids.supply))))
     order = bids.by_worth(market.price)
     if len(bids.queue) * len(offered.names) > _LARGE:
-        return Admission(order, gap=1.0)
+        return Admission(order, values=bids.value, bound=market.value)
     room = read_room(asked, offered, bids)
-    where, bound = pack_bundles(room, bids.value, order[: len(bids.queue)], market.price), market.value
-    value = float(bids.value[where >= 0].sum())
-    if value < bound * (1 - _GOOD) and len(bids.queue) * len(offered.names) <= _SMALL:
-        where, bound = _exact(room, bids, where, bound)
-        value = float(bids.value[where >= 0].sum())
+    packed, bound = pack(room, bids.value, order[: len(bids.queue)], market.price, steps=0), market.value
+    if len(bids.queue) * len(offered.names) <= _SMALL:
+        packed, bound = _exact(room, bids, packed, bound)
+    if _value(bids, packed) < bound * (1 - _GOOD):
+        again = pack(room, bids.value, order[: len(bids.queue)], market.price)
+        packed = again if _value(bids, again) > _value(bids, packed) else packed
+    where = np.where(packed >= 0, room.nodes[packed], -1)
     served = where[order] >= 0
-    return Admission(np.concatenate([order[served], order[~served]]), where=where, gap=max(0.0, 1.0 - value / bound))
+    return Admission(np.concatenate([order[served], order[~served]]), where=where, values=bids.value, bound=bound)
+
+
+def _value(bids: Bids, where: Ints) -> float:
+    return float(bids.value[where >= 0].sum())
 
 
 def read_room(asked: Asked, offered: Offered, bids: Bids) -> Room:
@@ -56,25 +62,6 @@ def read_room(asked: Asked, offered: Offered, bids: Bids) -> Room:
     names = np.argsort(np.array(offered.names, dtype=str), kind="stable")
     free = ((offered.free + offered.slack) / bids.unit)[names]
     return Room(size=asked.minimum / bids.unit, free=free, allowed=offered.allowed[:, names][asked.kind], nodes=names)
-
-
-def pack_bundles(room: Room, value: Floats, order: Ints, price: Floats) -> Ints:
-    """Pack by value for money, then improve.
-
-    Parameters
-    ----------
-    order : int array, shape (k,)
-        Demands that some node could hold, by value for money.
-    price : float array, shape (R,)
-
-    Returns
-    -------
-    int array, shape (n,)
-        Node of each demand, -1 for none.
-    """
-    where, free = pack(room, order, price)
-    improve(room, value, order, where, free)
-    return np.where(where >= 0, room.nodes[where], -1)
 
 
 def _exact(room: Room, bids: Bids, where: Ints, bound: float) -> tuple[Ints, float]:
@@ -97,9 +84,9 @@ def _exact(room: Room, bids: Bids, where: Ints, bound: float) -> tuple[Ints, flo
     )
     if answer.mip_dual_bound is not None and np.isfinite(answer.mip_dual_bound):
         bound = min(bound, -float(answer.mip_dual_bound))
-    if answer.x is None or -answer.fun <= float(bids.value[where >= 0].sum()) * (1 + _GOOD):
+    if answer.x is None or -answer.fun <= _value(bids, where) * (1 + _GOOD):
         return where, bound
     chosen: Bools = answer.x > 0.5  # noqa: PLR2004 what HiGHS means by one
     found = np.full(len(where), -1, dtype=np.intp)
-    found[rows[chosen]] = room.nodes[nodes[chosen]]
+    found[rows[chosen]] = nodes[chosen]
     return found, bound

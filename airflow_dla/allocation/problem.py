@@ -120,8 +120,8 @@ class Plan:
     payments : mapping of demand to float
         Tokens that each new grant costs; only ``auction`` asks for any.
     status : str
-        ``"optimal"``; for ``price`` and ``auction``, which pack bundles, how far from the
-        best possible value the plan may be. Anything else was raised.
+        ``"optimal"``; for ``price``, which packs bundles, how far from the best possible
+        value the plan may be. Anything else was raised.
     """
 
     grants: Mapping[str, Grant] = field(default_factory=dict)
