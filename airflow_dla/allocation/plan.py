@@ -133,17 +133,19 @@ def _grants(
     nodes, amounts = solution.where[rows].tolist(), solution.amounts[rows].tolist()
     columns = {resource: column for column, resource in enumerate(asked.resources)}
     cpu_ids, gpu_ids = _cpu_ids(cluster, live, rows, asked, solution), _gpu_ids(cluster, solution)
+    names = [node.name for node in cluster]
     grants: dict[str, Grant] = {}
     for row, place, values in zip(rows.tolist(), nodes, amounts, strict=True):
-        demand, node = pending[row], cluster[place].name
-        own = {resource: values[columns[resource]] for resource in demand.request.amounts}
-        grants[demand.id] = Grant(
-            id=demand.id,
+        demand, node = pending[row], names[place]
+        name, request = demand.id, demand.request
+        own = {resource: values[columns[resource]] for resource in request.amounts}
+        grants[name] = Grant(
+            id=name,
             node=node,
             amounts=own,
             cpu_ids=cpu_ids.get(row, ()),
             gpu_ids=gpu_ids.get(row, ()),
-            reason=grant_reason(demand.request, node, own, shrunk.get(demand.id)),
+            reason=grant_reason(request, node, own, shrunk.get(name)),
         )
     return grants
 
