@@ -26,6 +26,7 @@ from airflow_dla.errors import SolverFailed
 
 _SWEEPS = 8
 _CORE = 300
+_SAMPLE = 3000
 _ROUNDS = 60
 _EQUAL = 1e-10
 
@@ -68,7 +69,7 @@ def clear(value: Floats, bundle: Floats, supply: Floats) -> Clearing:
     """
     if not (bundle.sum(axis=0) > supply).any():
         return Clearing(np.zeros(len(supply)), float(value.sum()))
-    price, size = tatonnement(value, bundle, supply), _CORE
+    price, size = _sampled(value, bundle, supply) if len(value) > _CORE else np.zeros(len(supply)), _CORE
     core = _nearest(value, bundle, price, size)
     for _ in range(_ROUNDS):
         found = _margin(value, bundle, supply, price, core)
@@ -82,6 +83,13 @@ def clear(value: Floats, bundle: Floats, supply: Floats) -> Clearing:
             size *= 4
             core |= _nearest(value, bundle, price, size)
     raise SolverFailed(f"the market of {len(value)} bids did not clear in {_ROUNDS} rounds")
+
+
+def _sampled(value: Floats, bundle: Floats, supply: Floats) -> Floats:
+    """Return prices to begin with: of a part of the bids, and as large a part of what is for sale."""
+    step = max(1, len(value) // _SAMPLE)
+    part = slice(None, None, step)
+    return tatonnement(value[part], bundle[part], supply * len(value[part]) / len(value))
 
 
 def tatonnement(value: Floats, bundle: Floats, supply: Floats) -> Floats:

@@ -15,6 +15,8 @@ import numpy as np
 from airflow_dla.allocation.table import Bools, Floats, Ints
 
 _STEPS = 400
+_WORK = 20_000
+_LONG = 1_000_000
 _WAITING = 60
 _NOISE = 0.6
 _SLOPE = 0.006
@@ -82,7 +84,7 @@ class Packed:
         return rows
 
 
-def pack(room: Room, value: Floats, order: Ints, price: Floats, *, steps: int = _STEPS) -> Ints:
+def pack(room: Room, value: Floats, order: Ints, price: Floats, *, enough: float = np.inf) -> Ints:
     """Pack bundles so that they are worth as much as possible.
 
     Parameters
@@ -91,8 +93,8 @@ def pack(room: Room, value: Floats, order: Ints, price: Floats, *, steps: int = 
     order : int array, shape (k,)
         Bundles that some node could hold, by value for money.
     price : float array, shape (R,)
-    steps : int
-        How many times a few nodes are emptied and packed anew.
+    enough : float
+        When the bundles packed are worth this, the search ends; 0 for no search.
 
     Returns
     -------
@@ -104,9 +106,12 @@ def pack(room: Room, value: Floats, order: Ints, price: Floats, *, steps: int = 
     cost = room.size @ price
     worth = value / np.maximum(cost, cost.max(initial=0.0) * 1e-6 + 1e-12)
     best, kept = float(value[packed.where >= 0].sum()), packed.where.copy()
-    for step in range(steps if (packed.where[order] < 0).any() else 0):
+    work, steps = 0, min(_STEPS, _LONG // max(1, len(order)))
+    for step in range(steps):
+        if best >= enough or work > _WORK or not (kept[order] < 0).any():
+            break
         before = packed.where.copy(), packed.free.copy()
-        _renew(packed, order, worth, step)
+        work += _renew(packed, order, worth, step)
         reached = float(value[packed.where >= 0].sum())
         # A little less is taken at first, the less the later: the way to the best leads through worse.
         if reached < best * (1 - _SLOPE * (1 - step / steps)):
@@ -116,8 +121,8 @@ def pack(room: Room, value: Floats, order: Ints, price: Floats, *, steps: int = 
     return kept
 
 
-def _renew(packed: Packed, order: Ints, worth: Floats, step: int) -> None:
-    """Empty two or three nodes and pack them in another order; the numbers that vary it are a fixed sequence."""
+def _renew(packed: Packed, order: Ints, worth: Floats, step: int) -> int:
+    """Empty two or three nodes and pack them in another order, from a fixed sequence; return how many were tried."""
     count = len(packed.free)
     size = min(count, 2 + step % 2)
     nodes = np.unique(((step * _GOLDEN + np.arange(size) * (step * _GOLDEN**2 + 0.37)) % 1.0 * count).astype(np.intp))
@@ -130,3 +135,4 @@ def _renew(packed: Packed, order: Ints, worth: Floats, step: int) -> None:
     waiting = waiting[keep]
     varied = worth[waiting] * np.exp(_NOISE * ((np.arange(len(waiting)) * (step + 1) * _GOLDEN) % 1.0 - 0.5))
     packed.insert(waiting[np.argsort(-varied, kind="stable")])
+    return len(waiting)

@@ -30,6 +30,7 @@ _LARGE = 2_000_000
 _NODES = 200
 _LIMIT_S = 2.0
 _GOOD = 1e-6
+_NEAR = 1e-3
 
 
 def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:  # noqa: ARG001 every strategy is asked alike
@@ -42,11 +43,11 @@ def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:  # n
     if len(bids.queue) * len(offered.names) > _LARGE:
         return Admission(order, values=bids.value, bound=market.value)
     room = read_room(asked, offered, bids)
-    packed, bound = pack(room, bids.value, order[: len(bids.queue)], market.price, steps=0), market.value
+    packed, bound = pack(room, bids.value, order[: len(bids.queue)], market.price, enough=0.0), market.value
     if len(bids.queue) * len(offered.names) <= _SMALL:
         packed, bound = _exact(room, bids, packed, bound)
-    if _value(bids, packed) < bound * (1 - _GOOD):
-        again = pack(room, bids.value, order[: len(bids.queue)], market.price)
+    if _value(bids, packed) < bound * (1 - _NEAR):
+        again = pack(room, bids.value, order[: len(bids.queue)], market.price, enough=bound * (1 - _NEAR))
         packed = again if _value(bids, again) > _value(bids, packed) else packed
     where = np.where(packed >= 0, room.nodes[packed], -1)
     served = where[order] >= 0

@@ -68,7 +68,7 @@ def test_what_teams_hold_counts():
 
 def test_what_cannot_be_served_is_no_share():
     """A job larger than the cluster does not set its team back."""
-    pending = jobs("a", 1, cpu=99, more={"priority": 9}) + [*jobs("a", 9, cpu=1)[1:], *jobs("b", 9, cpu=1)]
+    pending = [*jobs("a", 1, cpu=99, more={"priority": 9}), *jobs("a", 9, cpu=1)[1:], *jobs("b", 9, cpu=1)]
     assert counts({"cpu": 8.0}, pending) == {"a": 4, "b": 4}
 
 
