@@ -26,6 +26,7 @@ from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.table import Asked, Bools, Ints, Offered
 
 _SMALL = 200
+_DIGITS = 12
 _LARGE = 2_000_000
 _NODES = 200
 _LIMIT_S = 2.0
@@ -61,8 +62,9 @@ def _value(bids: Bids, where: Ints) -> float:
 def read_room(asked: Asked, offered: Offered, bids: Bids) -> Room:
     """Turn nodes into what bundles are packed into, sorted by name."""
     names = np.argsort(np.array(offered.names, dtype=str), kind="stable")
-    free = ((offered.free + offered.slack) / bids.unit)[names]
-    return Room(size=asked.minimum / bids.unit, free=free, allowed=offered.allowed[:, names][asked.kind], nodes=names)
+    # Rounded, as bids are: of packings that are worth the same, the last digit must not choose.
+    free = ((offered.free + offered.slack) / bids.unit)[names].round(_DIGITS)
+    return Room(size=bids.bundle, free=free, allowed=offered.allowed[:, names][asked.kind], nodes=names)
 
 
 def _exact(room: Room, bids: Bids, where: Ints, bound: float) -> tuple[Ints, float]:

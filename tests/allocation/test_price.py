@@ -28,11 +28,11 @@ def test_a_packing_that_order_alone_does_not_find():
     assert (len(answer.grants), answer.status) == (4, "optimal")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_packing_fits_and_is_near_the_best(seed: int):
     """Within 5 % of what HiGHS finds, and never more on a node than it has."""
     rng = np.random.default_rng(seed)
-    count, nodes, resources = 30, 3, 3
+    count, nodes, resources = 24, 2, 3
     size, free = rng.uniform(0.02, 0.3, (count, resources)), np.ones((nodes, resources))
     value = rng.choice([1.0, 2.0, 4.0], count)
     price = clear(value, size, free.sum(axis=0)).price
