@@ -5,11 +5,16 @@ and a reason for every wait. It knows no clock, no database and no randomness.
 
 Allocation is a linear programme: give every demand what it wants at least cost, within
 what nodes have. When not everything fits, a *strategy* says in which order demands are
-admitted by their minima (`lp`, `greedy`; one file each), and a *shedding* rule who gets
-what lies between minima and wants (`shedding`). Both are exact closed forms on arrays
-(`table`); only where CPUs or memory follow the number of GPUs a solver is asked
-(`bundles`, `solver`). `placement` finds the nodes, `devices` hands out ids, `reasons`
-says why.
+admitted by their minima, one file each: `lp` by priority and age, `greedy` the smallest
+first, `fair` the team with the smallest dominant share, `price` and `auction` by value for
+money at the prices of a `market`. A *shedding* rule says who gets what lies between minima
+and wants (`shedding`). Where they are exact, closed forms on arrays (`table`) are used; a
+solver is asked only where CPUs or memory follow the number of GPUs (`bundles`, `solver`),
+for a market's prices, and for a small packing.
+
+`teams` and `limits` say what teams are guaranteed, lend and borrow; `backfill` keeps what
+the head of the queue waits for. `placement` finds the nodes, `devices` hands out ids,
+`reasons` says why.
 
 GPUs of several types are shared by time (`heterogeneous`) and taken by whole gangs
 (`assignment`); `simulation` says what becomes of a trace of jobs.
@@ -20,9 +25,25 @@ prices what is left of a shared GPU, `fleet` remembers scores until a node chang
 `one_pass` places a whole list that way, to compare policies.
 """
 
-from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem
+from airflow_dla.allocation.auction import vcg
+from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem, read_team_shares
 from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import SHEDDINGS, STRATEGIES, Plan, Policy
 from airflow_dla.allocation.reasons import never_grantable
+from airflow_dla.allocation.teams import TeamShare, decayed
 
-__all__ = ["SHEDDINGS", "STRATEGIES", "Plan", "Policy", "answer_mapping", "never_grantable", "plan", "read_policy", "read_problem"]
+__all__ = [
+    "SHEDDINGS",
+    "STRATEGIES",
+    "Plan",
+    "Policy",
+    "TeamShare",
+    "answer_mapping",
+    "decayed",
+    "never_grantable",
+    "plan",
+    "read_policy",
+    "read_problem",
+    "read_team_shares",
+    "vcg",
+]

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from airflow_dla.allocation.problem import Plan, Policy
+from airflow_dla.allocation.teams import TeamShare
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import RESOURCES, Demand, Node, Request
 from airflow_dla.specs.resources import amounts
-from airflow_dla.specs.values import amount, integer, mapping, mapping_of, number, positive, refuse_unknown, sequence_of, text
+from airflow_dla.specs.values import (
+    amount,
+    integer,
+    mapping,
+    mapping_of,
+    number,
+    optional,
+    positive,
+    refuse_unknown,
+    seconds,
+    sequence_of,
+    text,
+)
 
-_KNOWN = ("capacity", "requests", "policy")
+_KNOWN = ("capacity", "requests", "teams", "policy")
 _OWN = ("name", "priority", "team", "weight", "created_at")
-_POLICY = ("strategy", "shedding", "costs", "weights")
+_POLICY = ("strategy", "shedding", "costs", "weights", "budgets", "ageing_s")
 
 
 def read_problem(raw: object) -> tuple[tuple[Node, ...], tuple[Demand, ...], Policy]:
@@ -23,9 +37,11 @@ def read_problem(raw: object) -> tuple[tuple[Node, ...], tuple[Demand, ...], Pol
     ----------
     raw : mapping
         ``capacity`` of one node; ``requests``, each a ``name``, amounts as in any request
-        and, if need be, ``priority``, ``team``, ``weight`` and ``created_at``; and
-        ``policy`` with ``strategy``, ``shedding``, ``costs`` and ``weights``. Of equal
-        priority, the request that is written first goes first.
+        and, if need be, ``priority``, ``team``, ``weight`` and ``created_at``; ``teams`` by
+        name, each with ``parent``, ``weight``, ``guaranteed``, ``borrow``, ``lend`` and
+        ``past_use`` as in `TeamShare`, all optional; and ``policy`` with ``strategy``,
+        ``shedding``, ``costs``, ``weights``, ``budgets`` of teams in tokens and ``ageing_s``,
+        as in `Policy`. Of equal priority, the request that is written first goes first.
 
     Returns
     -------
@@ -52,7 +68,30 @@ def read_problem(raw: object) -> tuple[tuple[Node, ...], tuple[Demand, ...], Pol
     rows = sequence_of(mapping)(given["requests"], "requests")
     pending = tuple(_demand(row, index) for index, row in enumerate(rows))
     _refuse_twins(pending)
-    return (Node(name="cluster", capacity=capacity),), pending, read_policy(given.get("policy") or {})
+    policy = replace(read_policy(given.get("policy") or {}), teams=read_team_shares({} if given.get("teams") is None else given["teams"]))
+    return (Node(name="cluster", capacity=capacity),), pending, policy
+
+
+def read_team_shares(raw: object, where: str = "teams") -> tuple[TeamShare, ...]:
+    """Read teams by name: ``{vision: {guaranteed: {gpu: 4}, lend: {gpu: 2}}, ocr: {parent: vision}}``.
+
+    Raises
+    ------
+    InvalidSpec
+        If a key is unknown or a value breaks its rule.
+
+    Examples
+    --------
+    >>> read_team_shares({"ocr": {"parent": "vision"}, "vision": None})[0].parent
+    'vision'
+    """
+    return tuple(_team(name, {} if value is None else value, f"{where}.{name}") for name, value in mapping(raw, where).items())
+
+
+def _team(name: str, raw: object, where: str) -> TeamShare:
+    given = mapping(raw, where)
+    refuse_unknown(given, [field.name for field in fields(TeamShare) if field.name != "name"], where)
+    return TeamShare.from_mapping({**given, "name": name}, where)
 
 
 def answer_mapping(plan: Plan, demands: Sequence[Demand]) -> dict[str, Any]:
@@ -62,7 +101,8 @@ def answer_mapping(plan: Plan, demands: Sequence[Demand]) -> dict[str, Any]:
     -------
     dict
         ``grants`` by name with their amounts, ``waiting`` with a reason each, ``prices`` of
-        every resource, and ``reasons``: the text for everyone who waits or got less.
+        every resource, and ``reasons``: the text for everyone who waits or got less. Where
+        an auction asks for tokens, ``payments`` by name; where it is not optimal, ``status``.
 
     Examples
     --------
@@ -74,12 +114,15 @@ def answer_mapping(plan: Plan, demands: Sequence[Demand]) -> dict[str, Any]:
     """
     names = [demand.id for demand in demands]
     reasons = {**plan.shrunk, **plan.waiting}
-    return {
+    answer = {
         "grants": {name: _as_given(plan.grants[name].amounts) for name in names if name in plan.grants},
         "waiting": {name: plan.waiting[name].to_mapping() for name in names if name in plan.waiting},
         "prices": dict(plan.prices),
         "reasons": {name: reasons[name].text for name in names if name in reasons},
     }
+    payments = {"payments": {name: plan.payments[name] for name in names if name in plan.payments}} if plan.payments else {}
+    status = {"status": plan.status} if plan.status != "optimal" else {}
+    return answer | payments | status
 
 
 def _as_given(granted: Mapping[str, float]) -> dict[str, float]:
@@ -111,7 +154,7 @@ def _refuse_twins(pending: Sequence[Demand]) -> None:
 
 
 def read_policy(raw: object, where: str = "policy") -> Policy:
-    """Read ``{strategy, shedding, costs, weights}``.
+    """Read ``{strategy, shedding, costs, weights, budgets, ageing_s}``.
 
     Raises
     ------
@@ -127,4 +170,6 @@ def read_policy(raw: object, where: str = "policy") -> Policy:
         shedding=given.get("shedding", "strict"),
         costs=costs,
         weights=mapping_of(positive(number))(given.get("weights") or {}, f"{where}.weights"),
+        budgets=mapping_of(amount)(given.get("budgets") or {}, f"{where}.budgets"),
+        ageing_s=optional(positive(seconds))(given.get("ageing_s"), f"{where}.ageing_s"),
     )

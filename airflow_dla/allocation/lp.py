@@ -16,19 +16,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from airflow_dla.allocation.admission import Admission
+from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.solver import Optimum, minimise
-from airflow_dla.allocation.table import Asked, Floats, Ints, Offered
+from airflow_dla.allocation.table import Asked, Floats, Offered
 
 
-def admission(asked: Asked, offered: Offered) -> Ints:  # noqa: ARG001 every strategy is asked alike
-    """Order demands by priority, then age, then id.
-
-    Returns
-    -------
-    int array, shape (n,)
-        Demands, first served first.
-    """
-    return np.lexsort((asked.rank, asked.created, -asked.priority))
+def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:  # noqa: ARG001 every strategy is asked alike
+    """Order demands by priority, aged if the policy says so, then age, then id."""
+    return Admission(np.lexsort((asked.rank, asked.created, -(asked.priority + asked.aged))))
 
 
 def solve_box(cost: Floats, weight: Floats, minimum: Floats, wanted: Floats, limit: Floats) -> Optimum:

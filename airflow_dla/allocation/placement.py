@@ -13,7 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from airflow_dla.allocation.backfill import Promise
 from airflow_dla.allocation.devices import Devices
+from airflow_dla.allocation.limits import TeamTree
 from airflow_dla.allocation.seating import Seating, is_seated
 from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
 
@@ -33,6 +35,10 @@ class Packing:
         How much room each demand is given: its minimum, or what it wants.
     nodes : int array, shape (G,)
         Which is filled first.
+    tree : `TeamTree` or None
+        Guarantees, borrowing and lending limits of teams.
+    kept : `Promise` or None
+        What is kept for the head of the queue.
 
     Attributes
     ----------
@@ -44,32 +50,89 @@ class Packing:
     devices : dict of int to `Devices`
     """
 
-    def __init__(self, asked: Asked, offered: Offered, size: Floats, nodes: Ints) -> None:
-        self.asked, self.offered, self.size, self.nodes = asked, offered, size, nodes
+    def __init__(
+        self, asked: Asked, offered: Offered, size: Floats, nodes: Ints, *, tree: TeamTree | None = None, kept: Promise | None = None
+    ) -> None:
+        self.asked, self.offered, self.nodes, self.tree, self.kept = asked, offered, nodes, tree, kept
+        self.size = self._sized(size)
         self.where = np.full(len(asked), -1, dtype=np.intp)
-        self.free = offered.free.copy()
+        self.free, self.slack = offered.free.copy(), offered.slack
+        if kept is not None:
+            self._keep(kept)
         self.quota = offered.quota.copy()
+        self.own = np.empty((0, 0)) if tree is None else tree.used.copy()
         self.devices = {node: Devices(free) for node, free in offered.devices.items()}
+
+    def _sized(self, size: Floats) -> Floats:
+        """Add what demands would still hold when the head of the queue starts: as many columns again."""
+        if self.kept is None:
+            return size.copy()
+        staying = size * self.kept.staying[:, None]
+        if self.asked.gpu is not None:
+            # A share of a GPU keeps the head from all of it.
+            staying[:, self.asked.gpu] = np.ceil(staying[:, self.asked.gpu])
+        return np.hstack([size, staying])
+
+    def _keep(self, kept: Promise) -> None:
+        then = np.full(self.free.shape, np.inf)
+        then[kept.node] = kept.room
+        self.free, self.slack = np.hstack([self.free, then]), np.hstack([self.slack, self.slack])
+
+    def held_back(self) -> Floats:
+        """Return what nobody may grow into, since the head of the queue needs it, shape (G, R)."""
+        resources = self.asked.minimum.shape[1]
+        if self.kept is None:
+            return np.zeros((len(self.free), resources))
+        now, then = self.free[:, :resources], self.free[:, resources:]
+        return np.maximum(0.0, now - np.maximum(0.0, then))
+
+    def seat(self, order: Ints, where: Ints) -> None:
+        """Place demands, in order, on the nodes chosen for them; those that do not fit there are left."""
+        chosen = order[where[order] >= 0]
+        passing = self._within_limits(chosen)
+        for row, node in zip(passing.tolist(), where[passing].tolist(), strict=True):
+            self._seat(row, node)
+
+    def _seat(self, row: int, node: int) -> None:
+        size, gpu = self.size[row], self.asked.gpu
+        if not (size <= self.free[node] + self.slack[node]).all():
+            return
+        shared = gpu is not None and node in self.devices and size[gpu] > 0
+        if shared and gpu is not None and not self.devices[node].take(row, float(size[gpu])):
+            return
+        self.free[node] -= size
+        self.where[row] = node
+        self._charge(np.array([row]))
+
+    def _charge(self, placed: Ints) -> None:
+        np.subtract.at(self.quota, self.asked.team[placed], self.asked.minimum[placed])
+        if self.tree is not None:
+            np.add.at(self.own, self.tree.of[self.asked.team[placed]], self.asked.minimum[placed])
+
+    def _within_limits(self, order: Ints) -> Ints:
+        passing = self._within_quota(order)
+        if self.tree is None:
+            return passing
+        return passing[self.tree.passing(self.own, self.asked.team[passing], self.asked.minimum[passing])]
 
     def fill(self, order: Ints) -> None:
         """Place demands, in order, within the quotas of their teams."""
         left = order
         while len(left):
-            passing = self._within_quota(left)
-            if is_seated(self.asked, self.offered, passing, self.size):
+            passing = self._within_limits(left)
+            if self.kept is None and is_seated(self.asked, self.offered, passing, self.size):
                 self._seat_one_by_one(passing)
             else:
                 self._fill_nodes(passing)
             placed = passing[self.where[passing] >= 0]
-            np.subtract.at(self.quota, self.asked.team[placed], self.asked.minimum[placed])
+            self._charge(placed)
             # What found no node gives its quota back: those that the quota kept out may try.
             left = left[~np.isin(left, passing)] if len(placed) < len(passing) else left[:0]
 
     def fill_up(self, order: Ints) -> None:
         """Place by their minima those that have no node yet."""
         left = order[self.where[order] < 0]
-        self.size = self.size.copy()
-        self.size[left] = self.asked.minimum[left]
+        self.size[left] = self._sized(self.asked.minimum)[left]
         self.fill(left)
 
     def _within_quota(self, order: Ints) -> Ints:
@@ -100,7 +163,7 @@ class Packing:
     def _fill_nodes(self, order: Ints) -> None:
         left, columns = order, np.ascontiguousarray(self.size[order].T)
         smallest = columns.min(axis=1, initial=np.inf)
-        roomy = np.logical_and.reduce(smallest <= self.free + self.offered.slack, axis=1)
+        roomy = np.logical_and.reduce(smallest <= self.free + self.slack, axis=1)
         everybody = np.logical_and.reduce(self.offered.allowed, axis=0)
         for node in self.nodes[roomy[self.nodes]].tolist():
             if not len(left):
@@ -119,7 +182,7 @@ class Packing:
         if gpu is not None and node in self.devices and columns[gpu].any():
             self._fill_devices(node, candidates, gpu)
             return
-        for run in longest_runs(columns, self.free[node], self.offered.slack[node]):
+        for run in longest_runs(columns, self.free[node], self.slack[node]):
             self.where[candidates[run]] = node
 
     def _fill_devices(self, node: int, candidates: Ints, gpu: int) -> None:
@@ -127,16 +190,25 @@ class Packing:
         devices = self.devices[node]
         for start in range(0, len(candidates), _WINDOW):
             window = candidates[start : start + _WINDOW]
-            window = window[(self.size[window] <= self.free[node] + self.offered.slack[node]).all(axis=1)]
+            window = window[(self.size[window] <= self.free[node] + self.slack[node]).all(axis=1)]
             for row in window.tolist():
                 size = self.size[row]
-                fits = bool((size <= self.free[node] + self.offered.slack[node]).all())
+                fits = bool((size <= self.free[node] + self.slack[node]).all())
                 if fits and (size[gpu] == 0 or devices.take(row, float(size[gpu]))):
                     self.free[node] -= size
                     self.where[row] = node
 
 
-def place(asked: Asked, offered: Offered, order: Ints, turn: Ints) -> Packing:
+def place(
+    asked: Asked,
+    offered: Offered,
+    order: Ints,
+    turn: Ints,
+    *,
+    where: Ints | None = None,
+    tree: TeamTree | None = None,
+    kept: Promise | None = None,
+) -> Packing:
     """Find a node for every demand that fits.
 
     Who gets a node at all is decided by the minima. Where there is a choice of nodes,
@@ -147,12 +219,18 @@ def place(asked: Asked, offered: Offered, order: Ints, turn: Ints) -> Packing:
     ----------
     order, turn : int array, shape (n,)
         Demands in the order of admission and of shedding.
+    where : int array, shape (n,), or None
+        Nodes that the strategy chose, -1 for none.
+    tree, kept
+        As in `Packing`.
     """
     nodes = fullest_first(asked, offered)
 
     def packed(size: Floats) -> Packing:
-        packing = Packing(asked, offered, size, nodes)
-        packing.fill(order)
+        packing = Packing(asked, offered, size, nodes, tree=tree, kept=kept)
+        if where is not None:
+            packing.seat(order, where)
+        packing.fill(order if where is None else order[packing.where[order] < 0])
         return packing
 
     best = packed(asked.minimum)

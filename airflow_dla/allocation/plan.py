@@ -14,14 +14,17 @@ from airflow_dla.allocation.solve import Solution, solve
 from airflow_dla.allocation.table import RELATIVE, Asked, Ints, read_cluster, read_demands
 from airflow_dla.specs import Demand, Grant, Node, Reason
 
+_OPTIMAL = 1e-9
 
-def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Demand], policy: Policy, now: float) -> Plan:  # noqa: ARG001 age is relative so far
+
+def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Demand], policy: Policy, now: float) -> Plan:
     r"""Decide who gets how much of which node, and say why the others wait.
 
     Minima are admitted in the order of the strategy, each demand on the fullest node that
     fits; one that does not fit waits, a later one that fits may start. What nodes have
     above the minima is then shared out by the policy's shedding, up to what is wanted.
-    Live grants are constants: never shrunk, grown or preempted.
+    Quotas and the limits of teams hold for both. Where the policy gives the ends of live
+    grants, one that may start may not delay the head of the queue. Live grants are constants: never shrunk, grown or preempted.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
     """
     if not pending:
         return Plan(prices=_no_prices(cluster))
-    asked = read_demands(pending, policy)
+    asked = read_demands(pending, policy, now)
     offered = read_cluster(cluster, live, asked, policy)
     solution = solve(asked, offered, policy)
     queue = solution.order[solution.where[solution.order] < 0]
@@ -79,7 +82,20 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
         waiting=dict(zip([pending[row].id for row in queue.tolist()], reasons.waiting(queue, found, largest), strict=True)),
         shrunk=shrunk,
         prices=prices,
+        payments=_payments(pending, solution),
+        status=_status(solution.admission.gap(solution.where)),
     )
+
+
+def _payments(pending: Sequence[Demand], solution: Solution) -> dict[str, float]:
+    asked = solution.admission.payments
+    if asked is None:
+        return {}
+    return {pending[row].id: float(asked[row]) for row in solution.order.tolist() if solution.where[row] >= 0}
+
+
+def _status(gap: float) -> str:
+    return f"within {gap:.1%} of the best bound" if gap > _OPTIMAL else "optimal"
 
 
 def _no_prices(cluster: Sequence[Node]) -> dict[str, float]:
@@ -87,7 +103,10 @@ def _no_prices(cluster: Sequence[Node]) -> dict[str, float]:
 
 
 def _prices(cluster: Sequence[Node], asked: Asked, solution: Solution, queue: Ints, column: Ints) -> dict[str, float]:
-    """Take the dearest node's price, or the weight of who waits first: what it would give for a unit."""
+    """Take the market's prices, else the dearest node's, or the weight of who waits first: what it would give for a unit."""
+    if solution.admission.price is not None:
+        cleared = dict(zip(asked.resources, solution.admission.price.tolist(), strict=True))
+        return {resource: cleared.get(resource, 0.0) for resource in _no_prices(cluster)}
     highest = solution.price.max(axis=0, initial=0.0)
     first = np.zeros(len(highest))
     first[column[::-1]] = asked.weight[queue[::-1]]
@@ -114,17 +133,19 @@ def _grants(
     nodes, amounts = solution.where[rows].tolist(), solution.amounts[rows].tolist()
     columns = {resource: column for column, resource in enumerate(asked.resources)}
     cpu_ids, gpu_ids = _cpu_ids(cluster, live, rows, asked, solution), _gpu_ids(cluster, solution)
+    names = [node.name for node in cluster]
     grants: dict[str, Grant] = {}
     for row, place, values in zip(rows.tolist(), nodes, amounts, strict=True):
-        demand, node = pending[row], cluster[place].name
-        own = {resource: values[columns[resource]] for resource in demand.request.amounts}
-        grants[demand.id] = Grant(
-            id=demand.id,
+        demand, node = pending[row], names[place]
+        name, request = demand.id, demand.request
+        own = {resource: values[columns[resource]] for resource in request.amounts}
+        grants[name] = Grant(
+            id=name,
             node=node,
             amounts=own,
             cpu_ids=cpu_ids.get(row, ()),
             gpu_ids=gpu_ids.get(row, ()),
-            reason=grant_reason(demand.request, node, own, shrunk.get(demand.id)),
+            reason=grant_reason(request, node, own, shrunk.get(name)),
         )
     return grants
 

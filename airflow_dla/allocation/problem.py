@@ -7,16 +7,18 @@ airflow_dla.specs.grants : Node, Demand, Grant and Reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from airflow_dla.allocation.teams import TeamShare, check_teams
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import RESOURCES, Grant, Reason
 
 Shedding = Literal["strict", "proportional", "water-filling"]
 
-STRATEGIES = ("lp", "greedy")
+STRATEGIES = ("lp", "greedy", "fair", "price", "auction")
 SHEDDINGS: tuple[Shedding, ...] = ("strict", "proportional", "water-filling")
 
 
@@ -26,8 +28,10 @@ class Policy:
 
     Parameters
     ----------
-    strategy : {"lp", "greedy"}
-        Order of admission: priority, then age; or smallest demand first.
+    strategy : {"lp", "greedy", "fair", "price", "auction"}
+        Order of admission: priority, then age; smallest demand first; the team with the
+        smallest dominant share first; most value for the scarce resources; the highest bids
+        for what the market asks.
     shedding : {"strict", "proportional", "water-filling"}
         Who gets what lies between minima and wants.
     costs : mapping of resource to float
@@ -42,6 +46,20 @@ class Policy:
         Most that a team's grants may sum to.
     used : mapping of team to mapping of resource to float
         What the teams' live grants already sum to, counted against the quotas.
+    teams : tuple of `TeamShare`
+        Guarantees, borrowing and lending limits; every strategy keeps them.
+    budgets : mapping of team to float
+        Tokens that ``auction`` lets a team spend in this round, >= 0; teams that are not
+        named may spend any.
+    ageing_s : float or None
+        Seconds of waiting that raise a priority by one; None: priorities do not age.
+    ends : mapping of live grant to float, or None
+        When grants are expected to end, seconds since the epoch; those not named may end at
+        any time. With it, backfill never delays the head of the queue; None: whatever fits
+        may start.
+    runs : mapping of demand to float
+        How long a demand is expected to hold its grant, s; one that ends before the head of
+        the queue can start does not delay it.
     """
 
     strategy: str = "lp"
@@ -51,6 +69,11 @@ class Policy:
     reserves: Mapping[str, float] = field(default_factory=dict)
     quotas: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     used: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    teams: tuple[TeamShare, ...] = ()
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    ageing_s: float | None = None
+    ends: Mapping[str, float] | None = None
+    runs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -63,6 +86,19 @@ class Policy:
         for who, weight in self.weights.items():
             if weight <= 0:
                 raise InvalidSpec(f"policy.weights.{who} must be > 0, got {weight:g}")
+        self._check_times_and_tokens()
+        check_teams(self.teams, self.quotas)
+
+    def _check_times_and_tokens(self) -> None:
+        for team, tokens in self.budgets.items():
+            if not tokens >= 0:
+                raise InvalidSpec(f"policy.budgets.{team} must be >= 0 tokens, got {tokens:g}")
+        if self.ageing_s is not None and not self.ageing_s > 0:
+            raise InvalidSpec(f"policy.ageing_s must be > 0 seconds, got {self.ageing_s:g}; leave it out to let nothing age")
+        for kind, given in (("ends", self.ends or {}), ("runs", self.runs)):
+            for who, seconds in given.items():
+                if not (math.isfinite(seconds) and seconds >= 0):
+                    raise InvalidSpec(f"policy.{kind}.{who} must be a finite number of seconds >= 0, got {seconds:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +117,11 @@ class Plan:
         Live grants that should change; empty in this version.
     prices : mapping of resource to float
         Shadow prices: what one more unit of a resource would be worth.
+    payments : mapping of demand to float
+        Tokens that each new grant costs; only ``auction`` asks for any.
     status : str
-        ``"optimal"``; anything else was raised.
+        ``"optimal"``; for ``price``, which packs bundles, how far from the best possible
+        value the plan may be. Anything else was raised.
     """
 
     grants: Mapping[str, Grant] = field(default_factory=dict)
@@ -90,4 +129,5 @@ class Plan:
     shrunk: Mapping[str, Reason] = field(default_factory=dict)
     resizes: Mapping[str, Grant] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
+    payments: Mapping[str, float] = field(default_factory=dict)
     status: str = "optimal"

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from airflow_dla.allocation.problem import Policy
+from airflow_dla.allocation.rules import SUFFIXES, UNITS, Rules, written
 from airflow_dla.allocation.solve import Solution
 from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Floats, Ints, Offered, read_cluster, read_demands
-from airflow_dla.specs import RESOURCES, Demand, Node, Reason, Request
-
-#: How a unit is written after an amount: only where it is not the resource itself.
-_UNITS: Final[Mapping[str, str]] = {name: f" {unit}" if unit in {"GiB", "MB/s"} else "" for name, unit in RESOURCES.items()}
-_SUFFIXES: Final[Mapping[str, str]] = {name: f"{unit} {name}" for name, unit in _UNITS.items()}
+from airflow_dla.specs import Demand, Node, Reason, Request
 
 _SHED: Final[Mapping[str, str]] = {
     "strict": "those before it took the rest",
@@ -112,17 +110,17 @@ def _never(asked: Asked, offered: Offered, found: Nearest, place: int, row: int)
     if node < 0:
         return _nowhere(asked, row, never=True)
     resource, room, shortfall = asked.resources[found.column[place]], float(found.room[place]), float(found.shortfall[place])
-    needs = _written(resource, room + shortfall)
+    needs = written(resource, room + shortfall)
     return Reason(
         binding=resource,
         node=offered.names[node],
         shortfall=shortfall,
         never=True,
         unblock=(
-            f"ask for at most {_written(resource, room)}" if room > 0 else f"ask for no {resource}",
+            f"ask for at most {written(resource, room)}" if room > 0 else f"ask for no {resource}",
             f"add a node with {needs}" if room > 0 else f"name {resource} in the capacity of a node that has {needs}",
         ),
-        text=f"can never be granted: asks {needs}, the largest node it may use, {offered.names[node]}, has {_written(resource, room)}",
+        text=f"can never be granted: asks {needs}, the largest node it may use, {offered.names[node]}, has {written(resource, room)}",
     )
 
 
@@ -178,11 +176,24 @@ class Reasons:
             rows.tolist(), never.tolist(), beyond_quota.tolist(), positions.tolist(),
             found.node.tolist(), found.column.tolist(), found.shortfall.tolist(), found.room.tolist(), strict=True,
         )  # fmt: skip
+        apart = np.asarray((self.asked.minimum[rows] > self.solution.lent[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
+        barred, kept = self.solution.admission.barred, self.solution.kept
+        rules = Rules(self.asked, self.offered, self.solution, self.policy)
         for place, (row, hopeless, beyond, position, node, column, shortfall, room) in enumerate(facts):
             if hopeless:
                 yield _never(self.asked, self.offered, largest, place, row)
+            elif row in barred:
+                yield rules.budget(row, barred[row], position)
             elif beyond:
-                yield self._over_quota(row, position)
+                yield rules.quota(row, position)
+            elif node >= 0 and shortfall <= self.offered.slack[node, column] and apart[place]:
+                yield rules.guarantee(row, node, position)
+            elif kept is not None and kept.head == row:
+                yield rules.head(
+                    self._short(node, column, shortfall, room, position) if shortfall > 0 else self._scattered(row, kept.node, 0, position)
+                )
+            elif kept is not None and node >= 0 and shortfall <= self.offered.slack[node, column]:
+                yield rules.kept_back(position)
             elif node < 0:
                 yield self._no_node(row, position)
             elif shortfall <= self.offered.slack[node, column]:
@@ -192,10 +203,10 @@ class Reasons:
 
     def _short(self, node: int, column: int, shortfall: float, room: float, position: int) -> Reason:
         resource, name = self.asked.resources[column], self.offered.names[node]
-        more = f"{shortfall:g}{_UNITS[resource]}"
+        more = f"{shortfall:g}{UNITS[resource]}"
         room = max(room, 0.0)
         wait, add = f"wait until {more} more {resource} are free on {name}", f"add {more} {resource}"
-        lower = f"lower the minimum of {resource} to {room:g}{_UNITS[resource]}"
+        lower = f"lower the minimum of {resource} to {room:g}{UNITS[resource]}"
         return Reason(
             binding=resource,
             node=name,
@@ -203,7 +214,7 @@ class Reasons:
             price=self.prices.get(resource, 0.0),
             position=position,
             unblock=(wait, lower, add) if room > 0 else (wait, add),
-            text=f"waits as number {position}: needs {_written(resource, room + shortfall)}, {name} has {room:g} free",
+            text=f"waits as number {position}: needs {written(resource, room + shortfall)}, {name} has {room:g} free",
         )
 
     def _scattered(self, row: int, node: int, column: int, position: int) -> Reason:
@@ -211,7 +222,7 @@ class Reasons:
         gpu = self.asked.gpu
         column = column if gpu is None or self.asked.minimum[row, gpu] == 0 else gpu
         resource, name = self.asked.resources[column], self.offered.names[node]
-        needs = _written(resource, float(self.asked.minimum[row, column]))
+        needs = written(resource, float(self.asked.minimum[row, column]))
         return Reason(
             binding=resource,
             node=name,
@@ -219,20 +230,6 @@ class Reasons:
             position=position,
             unblock=(f"wait until {needs} are free in one piece on {name}",),
             text=f"waits as number {position}: needs {needs} in one piece, what is free on {name} is scattered",
-        )
-
-    def _over_quota(self, row: int, position: int) -> Reason:
-        left = self.solution.quota[self.asked.team[row]]
-        missing = self.asked.minimum[row] - left
-        column = int(np.argmax(np.where(np.isfinite(left), missing, -np.inf)))
-        resource, team = self.asked.resources[column], self.asked.teams[self.asked.team[row]]
-        more, needs = _written(resource, float(missing[column])), _written(resource, float(self.asked.minimum[row, column]))
-        return Reason(
-            binding="quota",
-            shortfall=float(missing[column]),
-            position=position,
-            unblock=(f"wait until team {team} gives {more} back", f"raise the quota of team {team} by {more}"),
-            text=f"waits as number {position}: needs {needs}, the quota of team {team} leaves {max(0.0, float(left[column])):g}",
         )
 
     def _no_node(self, row: int, position: int) -> Reason:
@@ -253,21 +250,29 @@ class Reasons:
         by_quota = permitted[at] < wanted[at] * (1 - RELATIVE)
         nodes = self.solution.where[rows]
         facts = zip(nodes.tolist(), column.tolist(), wanted[at].tolist(), got[at].tolist(), by_quota.tolist(), rows.tolist(), strict=True)
+        prices = [self.prices.get(resource, 0.0) for resource in self.asked.resources]
         for node, resource, want, have, capped, row in facts:
-            team = self.asked.teams[self.asked.team[row]]
-            yield self._less(node, self.asked.resources[resource], want, have, team if capped else None)
+            team = self.asked.teams[self.asked.team[row]] if capped else None
+            yield self._less(self.offered.names[node], self.asked.resources[resource], want, have, price=prices[resource], team=team)
 
-    def _less(self, node: int, resource: str, want: float, have: float, team: str | None) -> Reason:
-        name, unit = self.offered.names[node], _UNITS[resource]
-        more = f"+{want - have:g}{unit} {resource}"
-        why = _SHED[self.policy.shedding] if team is None else f"the quota of team {team} leaves no more"
+    def _less(self, name: str, resource: str, want: float, have: float, *, price: float, team: str | None) -> Reason:
+        unit, short = UNITS[resource], want - have
+        if team is not None:
+            return Reason(
+                binding="quota",
+                node=name,
+                shortfall=short,
+                price=price,
+                unblock=(f"+{short:g}{unit} {resource} in the quota of team {team}",),
+                text=f"got {have:g} of {want:g}{unit} {resource} on {name}: the quota of team {team} leaves no more",
+            )
         return Reason(
-            binding=resource if team is None else "quota",
+            binding=resource,
             node=name,
-            shortfall=want - have,
-            price=self.prices.get(resource, 0.0),
-            unblock=(f"{more} on {name}", "raise its priority or weight") if team is None else (f"{more} in the quota of team {team}",),
-            text=f"got {have:g} of {want:g}{unit} {resource} on {name}: {why}",
+            shortfall=short,
+            price=price,
+            unblock=(f"+{short:g}{unit} {resource} on {name}", "raise its priority or weight"),
+            text=f"got {have:g} of {want:g}{unit} {resource} on {name}: {_SHED[self.policy.shedding]}",
         )
 
 
@@ -283,7 +288,7 @@ def grant_reason(request: Request, node: str, amounts: Mapping[str, float], shru
     """
     if shrunk is not None:
         return f"asked {_ranges(request)}, {shrunk.text}"
-    got = ", ".join([f"{value:g}{_SUFFIXES[resource]}" for resource, value in amounts.items()])
+    got = ", ".join([f"{value:g}{SUFFIXES[resource]}" for resource, value in amounts.items()])
     ranged = _ranges(request)
     if not ranged:
         return f"got all it asked, {got}: it was free on {node}"
@@ -292,12 +297,14 @@ def grant_reason(request: Request, node: str, amounts: Mapping[str, float], shru
 
 def _ranges(request: Request) -> str:
     texts = [
-        f"{found.minimum:g}-{found.wanted:g}{_UNITS[resource]}{'/gpu' if found.per_gpu else ''} {resource}"
+        _range(resource, found.minimum, found.wanted, found.per_gpu)
         for resource, found in request.amounts.items()
         if found.minimum != found.wanted
     ]
     return ", ".join(texts)
 
 
-def _written(resource: str, value: float) -> str:
-    return f"{value:g}{_SUFFIXES[resource]}"
+# Many ask for the same few amounts, and to write a number takes longer than to look it up.
+@lru_cache(maxsize=4096)
+def _range(resource: str, minimum: float, wanted: float, per_gpu: bool) -> str:  # noqa: FBT001 positional, since that is what is looked up
+    return f"{minimum:g}-{wanted:g}{UNITS[resource]}{'/gpu' if per_gpu else ''} {resource}"

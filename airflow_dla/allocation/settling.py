@@ -6,6 +6,7 @@ import numpy as np
 
 from airflow_dla.allocation.devices import Devices
 from airflow_dla.allocation.gpus import GpuSettlement
+from airflow_dla.allocation.limits import TeamTree
 from airflow_dla.allocation.placement import Packing
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.shedding import RULES, Rule
@@ -40,13 +41,19 @@ class Settling:
 
     def __init__(self, asked: Asked, offered: Offered, policy: Policy, packing: Packing, *, rows: Ints) -> None:
         self.asked, self.offered, self.policy, self.rows = asked, offered, policy, rows
-        self.quota = packing.quota
         self.group, self.weight = packing.where[rows], asked.weight[rows]
         self.rule: Rule = RULES[policy.shedding]
         self.low, self.high = asked.minimum[rows], asked.wanted[rows]
+        self.quota = packing.quota if packing.tree is None else self._team_quota(packing, packing.tree)
         self.permitted = self.high
         self.price = np.zeros(offered.free.shape)
         self.devices = _reseat(asked, packing)
+
+    def _team_quota(self, packing: Packing, tree: TeamTree) -> Floats:
+        """Return what teams may grow by, within their quotas and within what the tree of teams leaves them all."""
+        wants = np.zeros(packing.quota.shape)
+        np.add.at(wants, self.asked.team[self.rows], self.high - self.low)
+        return tree.growth(packing.own, np.minimum(wants, np.maximum(0.0, packing.quota)))
 
     def settle(self) -> None:
         """Raise every demand from its minimum to what it gets."""

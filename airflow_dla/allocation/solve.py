@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from airflow_dla.allocation import greedy, lp
+from airflow_dla.allocation import auction, fair, greedy, lp, price
+from airflow_dla.allocation.admission import Admission
+from airflow_dla.allocation.backfill import Promise, promise
 from airflow_dla.allocation.devices import Devices
-from airflow_dla.allocation.placement import place
+from airflow_dla.allocation.limits import TeamTree, read_teams
+from airflow_dla.allocation.placement import Packing, place
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.settling import Settling
-from airflow_dla.allocation.table import Asked, Floats, Ints, Offered
+from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Floats, Ints, Offered
 
 #: A strategy says in which order demands are admitted.
-ADMISSIONS: Final[Mapping[str, Callable[[Asked, Offered], Ints]]] = {"lp": lp.admission, "greedy": greedy.admission}
+ADMISSIONS: Final[Mapping[str, Callable[[Asked, Offered, Policy], Admission]]] = {
+    "lp": lp.admission,
+    "greedy": greedy.admission,
+    "fair": fair.admission,
+    "price": price.admission,
+    "auction": auction.admission,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +46,16 @@ class Solution:
         What is left of each node.
     quota : float array, shape (T, R)
         What teams may still be granted.
+    lent : float array, shape (T, R)
+        What there is for each team that no other is guaranteed; infinite without teams.
     price : float array, shape (G, R)
         Shadow price of each resource of each node.
     devices : dict of int to `Devices`
         With everything placed on them.
+    admission : `Admission`
+        What the strategy answered.
+    kept : `Promise` or None
+        What backfill keeps for the head of the queue.
     """
 
     order: Ints
@@ -49,8 +64,11 @@ class Solution:
     permitted: Floats
     free: Floats
     quota: Floats
+    lent: Floats
     price: Floats
     devices: Mapping[int, Devices]
+    admission: Admission
+    kept: Promise | None
 
 
 def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
@@ -61,24 +79,56 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     SolverFailed
         If HiGHS is needed and does not end at an optimum.
     """
-    order = ADMISSIONS[policy.strategy](asked, offered)
+    admission = ADMISSIONS[policy.strategy](asked, offered, policy)
     turn = shedding_order(asked)
-    packing = place(asked, offered, order, turn)
-    settling = Settling(asked, offered, policy, packing, rows=turn[packing.where[turn] >= 0])
+    tree = _tree(asked, offered, policy)
+    packing, kept = _placed(asked, offered, admission, turn, tree)
+    held = packing.held_back()
+    settling = Settling(asked, replace(offered, free=offered.free - held), policy, packing, rows=turn[packing.where[turn] >= 0])
     settling.settle()
     permitted, amounts, quota = asked.wanted.copy(), np.zeros(asked.minimum.shape), offered.quota.copy()
     permitted[settling.rows], amounts[settling.rows] = settling.permitted, settling.low
     np.subtract.at(quota, asked.team, amounts)
+    lent = np.full(quota.shape, np.inf)
+    if tree is not None:
+        own = tree.held(asked.team, amounts)
+        quota, lent = np.minimum(quota, tree.permitted(own)), tree.available(own)
     return Solution(
-        order=order,
+        order=admission.order,
         where=packing.where,
         amounts=amounts,
         permitted=permitted,
-        free=settling.room(),
+        free=settling.room() + held,
         quota=quota,
+        lent=lent,
         price=settling.price,
         devices=settling.devices,
+        admission=admission,
+        kept=kept,
     )
+
+
+def _tree(asked: Asked, offered: Offered, policy: Policy) -> TeamTree | None:
+    if not policy.teams:
+        return None
+    return read_teams(policy.teams, asked.teams, asked.resources, offered.capacity.sum(axis=0), policy.used)
+
+
+def _placed(asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None) -> tuple[Packing, Promise | None]:
+    """Place demands; where ends are known, once more with what the head of the queue needs kept for it."""
+    order = admission.order
+    if admission.barred:
+        order = order[~np.isin(order, list(admission.barred))]
+    packing = place(asked, offered, order, turn, where=admission.where, tree=tree)
+    if offered.leaving is None:
+        return packing, None
+    beyond: Bools = np.asarray((asked.minimum > np.maximum(packing.quota, 0.0)[asked.team] * (1 + RELATIVE)).any(axis=1))
+    if tree is not None:
+        beyond |= (asked.minimum > tree.available(packing.own)[asked.team] + tree.slack).any(axis=1)
+    kept = promise(asked, offered, order, packing.where, beyond)
+    if kept is None:
+        return packing, None
+    return place(asked, offered, order, turn, where=admission.where, tree=tree, kept=kept), kept
 
 
 def shedding_order(asked: Asked) -> Ints:

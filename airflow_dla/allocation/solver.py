@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
 
 from airflow_dla.allocation.table import Floats
 from airflow_dla.errors import Infeasible, SolverFailed
@@ -62,6 +61,8 @@ def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Fl
     ----------
     Huangfu, Hall: Parallelizing the dual revised simplex method, Math. Prog. Comp. 10, 2018.
     """
+    from scipy.optimize import linprog  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
+
     bounds = [(low, high) for low, high in zip(lower.tolist(), upper.tolist(), strict=True)]
     if rows.shape[1] > _WIDE * rows.shape[0]:
         answer = linprog(cost, A_ub=rows, b_ub=limit, bounds=bounds, method="highs-ds", options={"presolve": False})

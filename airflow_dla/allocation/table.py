@@ -48,6 +48,10 @@ class Asked:
         Share of a shortage, > 0.
     priority, created, rank : array, shape (n,)
         Larger priority first, then the oldest; `rank` is the place of the id in the alphabet.
+    aged : int array, shape (n,)
+        By how much waiting has raised the priority; see `waited`.
+    ends : float array, shape (n,)
+        When each would end if it started now, seconds since the epoch; infinite when not known.
     kind : int array, shape (n,)
         Row of `Offered.allowed`.
     kinds : tuple
@@ -69,6 +73,8 @@ class Asked:
     priority: Ints
     created: Floats
     rank: Ints
+    aged: Ints
+    ends: Floats
     kind: Ints
     kinds: tuple[tuple[str, str | None, str | None], ...]
     team: Ints
@@ -81,6 +87,23 @@ class Asked:
 
     def __len__(self) -> int:
         return len(self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What L live grants will give back.
+
+    Parameters
+    ----------
+    node : int array, shape (L,)
+    end : float array, shape (L,)
+        Seconds since the epoch; infinite when not known.
+    amounts : float array, shape (L, R)
+    """
+
+    node: Ints
+    end: Floats
+    amounts: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +127,8 @@ class Offered:
         What each of T teams may still be granted; infinite without a quota.
     held : float array, shape (L, R)
         What live grants have on these nodes.
+    leaving : `Leaving` or None
+        Read only where the policy gives the ends of live grants.
     """
 
     names: tuple[str, ...]
@@ -114,6 +139,7 @@ class Offered:
     devices: Mapping[int, list[float]] = field(default_factory=dict)
     quota: Floats = field(default_factory=lambda: np.empty((0, 0)))
     held: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    leaving: Leaving | None = None
 
 
 def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
@@ -125,8 +151,8 @@ def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
     return np.maximum(gpus, least)
 
 
-def read_demands(pending: Sequence[Demand], policy: Policy) -> Asked:
-    """Turn demands into arrays."""
+def read_demands(pending: Sequence[Demand], policy: Policy, now: float = 0.0) -> Asked:
+    """Turn demands into arrays; `now` matters where the policy lets demands age."""
     rows, columns, minimum, wanted, per_gpu = _flatten(pending)
     used = np.unique(columns)
     shape = (len(pending), len(used))
@@ -134,7 +160,7 @@ def read_demands(pending: Sequence[Demand], policy: Policy) -> Asked:
     at = (rows, np.searchsorted(used, columns))
     low[at], high[at], flagged[at] = minimum, wanted, per_gpu
     names = tuple(list(RESOURCES)[column] for column in used)
-    return _asked(pending, policy, names, low=low, high=high, flagged=flagged)
+    return _asked(pending, policy, names, now=now, low=low, high=high, flagged=flagged)
 
 
 def _flatten(pending: Sequence[Demand]) -> tuple[Ints, Ints, Floats, Floats, Bools]:
@@ -149,7 +175,9 @@ def _flatten(pending: Sequence[Demand]) -> tuple[Ints, Ints, Floats, Floats, Boo
     return rows, np.array(columns, dtype=np.intp), minimum, wanted, per_gpu
 
 
-def _asked(pending: Sequence[Demand], policy: Policy, names: tuple[str, ...], *, low: Floats, high: Floats, flagged: Bools) -> Asked:
+def _asked(
+    pending: Sequence[Demand], policy: Policy, names: tuple[str, ...], *, now: float, low: Floats, high: Floats, flagged: Bools
+) -> Asked:
     fewest, most = np.zeros(len(pending)), np.zeros(len(pending))
     if "gpu" in names:
         fewest, most = low[:, names.index("gpu")], high[:, names.index("gpu")]
@@ -158,6 +186,7 @@ def _asked(pending: Sequence[Demand], policy: Policy, names: tuple[str, ...], *,
     rated = flagged & (above > below)[:, None]
     kinds, kind = _index([(demand.place, demand.node, demand.request.gpu_type) for demand in pending])
     teams, team = _index([demand.team for demand in pending])
+    created = np.array([demand.created_at for demand in pending], dtype=float)
     return Asked(
         resources=names,
         minimum=np.where(flagged, low * below[:, None], low),
@@ -169,13 +198,37 @@ def _asked(pending: Sequence[Demand], policy: Policy, names: tuple[str, ...], *,
         least=least,
         weight=_weights(pending, policy),
         priority=np.array([demand.priority for demand in pending], dtype=np.intp),
-        created=np.array([demand.created_at for demand in pending], dtype=float),
+        created=created,
         rank=_ranks([demand.id for demand in pending]),
+        aged=waited(created, now, policy.ageing_s),
+        ends=_ends(pending, policy, now),
         kind=kind,
         kinds=kinds,
         team=team,
         teams=teams,
     )
+
+
+def _ends(pending: Sequence[Demand], policy: Policy, now: float) -> Floats:
+    if not policy.runs:
+        return np.full(len(pending), np.inf)
+    return np.array([now + policy.runs.get(demand.id, np.inf) for demand in pending])
+
+
+def waited(created: Floats, now: float, ageing_s: float | None) -> Ints:
+    """Return by how much waiting raises a priority: by one for every `ageing_s` seconds.
+
+    However low a priority is, after long enough it goes before every new request, so
+    nothing starves. Without a number nothing ages.
+
+    Examples
+    --------
+    >>> waited(np.array([0.0, 500.0, 900.0]), 1000.0, 300.0).tolist()
+    [3, 1, 0]
+    """
+    if ageing_s is None:
+        return np.zeros(len(created), dtype=np.intp)
+    return np.floor(np.maximum(0.0, now - created) / ageing_s).astype(np.intp)
 
 
 def _index(keys: list[_Key]) -> tuple[tuple[_Key, ...], Ints]:
@@ -221,6 +274,17 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
         devices=_devices(cluster, live),
         quota=_quota(asked, policy),
         held=held,
+        leaving=None if policy.ends is None else _leaving(row_of, live, asked, policy.ends),
+    )
+
+
+def _leaving(row_of: Mapping[str, int], live: Sequence[Grant], asked: Asked, ends: Mapping[str, float]) -> Leaving:
+    here = sorted((grant for grant in live if grant.node in row_of), key=lambda grant: grant.id)
+    amounts = [[grant.amounts.get(name, 0.0) for name in asked.resources] for grant in here]
+    return Leaving(
+        node=np.array([row_of[grant.node] for grant in here], dtype=np.intp),
+        end=np.array([ends.get(grant.id, np.inf) for grant in here], dtype=float),
+        amounts=np.array(amounts, dtype=float).reshape(len(here), len(asked.resources)),
     )
 
 

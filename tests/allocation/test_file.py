@@ -81,3 +81,45 @@ def test_what_breaks_a_rule_is_refused_with_its_place(problem: object, message: 
     """Nothing is guessed."""
     with pytest.raises(InvalidSpec, match=message):
         read_problem(problem)
+
+
+def test_teams_are_read():
+    """A team that may not borrow gets its guarantee; its parent is named."""
+    teams = {"blue": {"parent": "paint", "guaranteed": {"cpu": 30}}, "paint": {"borrow": {"cpu": 0}}, "red": None}
+    requests = [{"name": name, "cpu": 30, "team": "blue"} for name in "ab"]
+    found = answer({"capacity": {"cpu": 80}, "requests": requests, "teams": teams, "policy": {"strategy": "fair"}})
+    assert found["grants"] == {"a": {"cpu": 30}}
+    assert found["waiting"]["b"]["binding"] == "quota"
+
+
+def test_an_auction_says_what_is_paid():
+    """Payments by name, within the budgets of the file."""
+    policy = {"strategy": "auction", "budgets": {"default": 5}, "ageing_s": "1h"}
+    found = answer({"capacity": {"cpu": 60}, "requests": REQUESTS, "policy": policy})
+    assert list(found["payments"]) == list(found["grants"])
+
+
+def test_a_packing_that_may_not_be_the_best_says_so():
+    """Forty large bundles of odd sizes: how far the packing may be from the best is in the answer."""
+    requests = [{"name": f"j{index}", "cpu": 30 + 7 * (index % 3), "memory": 20 + 11 * (index % 4)} for index in range(300)]
+    found = answer({"capacity": {"cpu": 1003, "memory": 999}, "requests": requests, "policy": {"strategy": "price"}})
+    assert "of the best bound" in found["status"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"teams": []}, "teams must be a mapping"),
+        ({"teams": {"a": {"lent": {}}}}, "teams.a: unknown key 'lent'"),
+        ({"teams": {"a": {"parent": "b"}}}, "is no team"),
+        ({"teams": {"a": {"parent": "b"}, "b": {"parent": "a"}}}, "cycle"),
+        ({"teams": {"a": {"weight": 0}}}, "teams.a.weight must be > 0"),
+        ({"policy": {"strategy": "fairest"}}, "must be one of lp, greedy, fair, price, auction"),
+        ({"policy": {"budgets": {"a": -1}}}, "policy.budgets.a must be >= 0"),
+        ({"policy": {"ageing_s": 0}}, "policy.ageing_s must be > 0"),
+    ],
+)
+def test_what_breaks_a_rule_of_teams_is_refused(more: dict[str, Any], message: str):
+    """With its place."""
+    with pytest.raises(InvalidSpec, match=message):
+        read_problem({"capacity": {"cpu": 1}, "requests": []} | more)

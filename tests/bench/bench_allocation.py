@@ -28,7 +28,7 @@ NOW = 1e9
 #: CPUs of the largest host that hands out ids; a larger node of this benchmark hands out none.
 LARGEST_HOST = 1024
 #: Milliseconds of CPU: the solve, and the plan, by number of demands.
-TARGETS = {100: (1, 2), 1_000: (5, 10), 10_000: (20, 100)}
+TARGETS = {100: (1, 2), 1_000: (5, 10), 10_000: (20, 100), 100_000: (100, 1_000)}
 
 
 def demands(count: int, *, seed: int = 1) -> list[Demand]:

@@ -17,7 +17,7 @@ from airflow_dla.allocation import SHEDDINGS, STRATEGIES, Plan, Policy, plan
 from airflow_dla.allocation.lp import objective, solve_box
 from airflow_dla.specs import Demand, Grant, Node, Range, Request
 
-LAW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors])
+LAW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors])
 RELATIVE = 1e-9
 
 Problem = tuple[list[Node], list[Grant], list[Demand]]
