@@ -192,7 +192,7 @@ class JobOperator(BaseOperator):
             attempt=attempt.id,
             deadline=deadline,
             inherited_until=self.hook.inherited_until,
-            task_process=this_process(),
+            task_process=this_process(waited_s=self.quick_s),
         )
         self.defer(trigger=trigger, method_name="resume", timeout=self._backstop(attempt))
 

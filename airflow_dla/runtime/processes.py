@@ -17,14 +17,24 @@ def boot_id() -> str:
 
 def is_alive(pid: int, *, boot: str, start_ticks: int) -> bool:
     """Return whether one certain process lives: same boot, same start, not a zombie."""
+    return _state(pid, boot, start_ticks) not in {"", "Z", "X"}
+
+
+def is_known(pid: int, *, boot: str, start_ticks: int) -> bool:
+    """Return whether one certain process lives, or is a zombie: its parent does not know of its end yet."""
+    return _state(pid, boot, start_ticks) not in {"", "X"}
+
+
+def _state(pid: int, boot: str, start_ticks: int) -> str:
+    """Return the letter of a process's state, empty when there is none with this start."""
     if boot != boot_id():
-        return False
+        return ""
     try:
         with Path(f"/proc/{pid}/stat").open("rb", buffering=0) as file:
             fields = file.read(1024).rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return int(fields[19]) == start_ticks and fields[0] not in {b"Z", b"X"}
+        return ""
+    return fields[0].decode() if int(fields[19]) == start_ticks else ""
 
 
 def signal_if(pid: int, number: signal.Signals, still: Callable[[int], bool]) -> bool:

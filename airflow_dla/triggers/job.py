@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from airflow_dla.errors import LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook, crew_of, open_workspace, resolve_secret
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime.host import host_id
-from airflow_dla.runtime.processes import boot_id, is_alive
+from airflow_dla.runtime.processes import boot_id, is_known
 from airflow_dla.specs import ExitReason
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _LEDGER = ThreadPoolExecutor(4, thread_name_prefix="dla-ledger")
 
 
-#: Seconds the scheduler may need to learn that the process which deferred has ended (measured: 2 suffice under full load).
+#: Seconds the scheduler may need to learn that the process which deferred has ended, at least; measured on a host with nothing else to do.
 _SETTLE_S: Final = 3.0
 #: Seconds between deferral and event where that process cannot be seen.
 _UNSEEN_S: Final = 8.0
@@ -146,6 +147,8 @@ class JobTrigger(BaseTrigger):
         An event fired before that makes Airflow 3.3 fail the task: the executor's
         success of the first hop then meets a task that is queued or running again
         (apache/airflow#67287, #71580). A job that runs for longer waits for nothing.
+        The supervisor may reap it seconds later, and under load a turn of the scheduler
+        takes longer than any fixed time: about as long as the process took to begin.
         """
         if self.task_process is None or self.task_instance is None:
             return  # dag.test() has neither executor nor scheduler
@@ -155,9 +158,9 @@ class JobTrigger(BaseTrigger):
         pid, ticks = self.task_process["pid"], self.task_process["start_ticks"]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_S):
-                while is_alive(pid, boot=boot_id(), start_ticks=ticks):  # noqa: ASYNC110 - another process sets no event
+                while is_known(pid, boot=boot_id(), start_ticks=ticks):  # noqa: ASYNC110 - another process sets no event
                     await asyncio.sleep(0.25)
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(min(_LONGEST_S, max(_SETTLE_S, self.task_process.get("began_after_s", 0.0))))
 
     async def on_kill(self) -> None:
         """Stop the job: a person marked the deferred task, or cleared it.
@@ -171,10 +174,18 @@ class JobTrigger(BaseTrigger):
         crew_of(follow.workspace).join_and_stop(follow, ExitReason.STOPPED)
 
 
-def this_process() -> dict[str, Any]:
-    """Return what names this process for ever: host, pid and start time in clock ticks."""
+def this_process(waited_s: float = 0.0) -> dict[str, Any]:
+    """Return what names this process for ever, host, pid and start time in clock ticks, and how long it took to begin.
+
+    Parameters
+    ----------
+    waited_s : float
+        Seconds of its life in which it only waited.
+    """
     stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-    return {"host": host_id(), "pid": os.getpid(), "start_ticks": int(stat.rpartition(")")[2].split()[19])}
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return {"host": host_id(), "pid": os.getpid(), "start_ticks": ticks, "began_after_s": max(0.0, age_s - waited_s)}
 
 
 def out_of_reach(workspace: Workspace, attempt: Attempt) -> bool:

@@ -119,10 +119,10 @@ class JobRun:
         """Return the attempts of this job that hold a grant."""
         return [lease.grant.id for lease in self.ledger.leases() if lease.grant.id.startswith(f"{self.job}.")]
 
-    def wait_triggerer(self, timeout: float = 90) -> None:
-        """Wait until the task is deferred and the triggerer follows its job."""
-        self.wait_state("deferred", timeout=timeout)
-        eventually(lambda: self.follower == "triggerer", timeout=timeout, what=f"a trigger that follows {self.dag}")
+    def wait_follower(self, kind: str = "triggerer", timeout: float = 90) -> None:
+        """Wait until a process of some kind follows the job; a triggerer does so some time after the task was deferred."""
+        self.wait_state("deferred" if kind == "triggerer" else "running", timeout=timeout)
+        eventually(lambda: self.follower == kind, timeout=timeout, what=f"a {kind} that follows {self.dag}")
 
     def wait_for_grant(self, timeout: float = 90) -> None:
         """Wait until the task is deferred and knows why it has no grant yet."""

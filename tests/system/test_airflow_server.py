@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from pathlib import Path
 
 import pytest
-from system.airflow_server import STANDALONE, AirflowServer
+from system.airflow_server import AirflowServer
 from system.processes import alive, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -49,14 +47,3 @@ def test_a_killed_triggerer_comes_back_and_clear_starts_a_deferred_task_again(ai
     eventually(lambda: airflow.task("harness_long", run, "deferred")["try_number"] == 2, timeout=60, what="second try")
     airflow.wait_task("harness_long", run, "deferred", "deferred")
     airflow.set_run_state("harness_long", run, "failed")
-
-
-def test_airflow_standalone_runs_a_dag(tmp_path: Path) -> None:
-    """The command ``airflow standalone`` alone is enough, and leaves no process behind."""
-    with AirflowServer(tmp_path / "home", Path(__file__).parent / "dags", components=STANDALONE) as server:
-        run = server.trigger("harness_quick")
-        assert server.wait("harness_quick", run) == "success"
-        pids = server.pids("standalone")
-        begun = time.monotonic()
-    assert not any(map(alive, pids))
-    assert time.monotonic() - begun < 20
