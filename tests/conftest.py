@@ -15,4 +15,6 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRF
     del os.environ[_name]
 os.environ.update(AIRFLOW_HOME=_HOME, AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRFLOW__CORE__UNIT_TEST_MODE="True")
 
+collect_ignore_glob = ["bench/*"]  # scripts, run by hand
+
 pytest_plugins = ["fixtures_postgres", "fixtures_ledger", "fixtures_workspace", "fixtures_airflow"]
