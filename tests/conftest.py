@@ -1,6 +1,8 @@
 """Fixtures of the whole suite; an Airflow home of its own, before anything imports Airflow."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 from hypothesis import settings
@@ -11,6 +13,7 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 _HOME = tempfile.mkdtemp(prefix="dla-tests-airflow-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW"))]:
     del os.environ[_name]
 os.environ.update(AIRFLOW_HOME=_HOME, AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRFLOW__CORE__UNIT_TEST_MODE="True")
