@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
+
+if TYPE_CHECKING:
+    from airflow_dla.specs import JobKey
 
 log = logging.getLogger(__name__)
 
@@ -71,22 +74,25 @@ def _run_marked(dag_run: Any) -> None:
 
 def _stop(dag: str, run: str, task: str | None, index: int | None) -> None:
     """Stop the live jobs of a run, or of one task of it."""
+    try:
+        for conn_id in set(_connections(dag, task)):
+            _stop_in(conn_id, dag, lambda key: key.run == run and task in {None, key.task} and index in {None, key.index})
+    except Exception:
+        log.exception("The jobs of %s in run %s may live on until the reaper stops them", task or dag, run)
+
+
+def _stop_in(conn_id: str, dag: str, marked: Callable[[JobKey], bool]) -> None:
     from airflow_dla.control import Follow, Listener  # noqa: PLC0415 - loaded by every process, needed in one
     from airflow_dla.hooks.workspace import DlaHook, crew_of  # noqa: PLC0415
     from airflow_dla.specs import ExitReason  # noqa: PLC0415
 
-    try:
-        for conn_id in set(_connections(dag, task)):
-            workspace = DlaHook(conn_id).workspace()
-            for attempt in workspace.ledger.jobs(state="live", dag=dag, limit=10_000):
-                key = attempt.spec.key
-                if key.run == run and task in {None, key.task} and index in {None, key.index}:
-                    log.info("Stopping %s: its task was marked", attempt.id)
-                    stopped = workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
-                    if not stopped.ended and stopped.grant and stopped.grant.node in workspace.runtimes:
-                        crew_of(workspace).join_and_stop(Follow(workspace, stopped, Listener()), ExitReason.STOPPED)
-    except Exception:
-        log.exception("The jobs of %s in run %s may live on until the reaper stops them", task or dag, run)
+    workspace = DlaHook(conn_id).workspace()
+    live = workspace.ledger.jobs(state="live", dag=dag, limit=10_000)
+    for attempt in [attempt for attempt in live if marked(attempt.spec.key)]:
+        log.info("Stopping %s: its task was marked", attempt.id)
+        stopped = workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
+        if not stopped.ended and stopped.grant and stopped.grant.node in workspace.runtimes:
+            crew_of(workspace).join_and_stop(Follow(workspace, stopped, Listener()), ExitReason.STOPPED)
 
 
 def _connections(dag: str, task: str | None) -> Iterator[str]:
