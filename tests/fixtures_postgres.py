@@ -110,7 +110,7 @@ class PostgresServer:
             connection.execute(
                 "INSERT INTO dla_workspace (id, created_at, due) VALUES (%s, extract(epoch FROM now()), false)", [uuid.uuid4().hex]
             )
-            connection.execute("INSERT INTO dla_teams (name, weight, quota) VALUES ('default', 1, '{}')")
+            connection.execute("INSERT INTO dla_teams (name, team) VALUES ('default', '{\"name\": \"default\"}')")
 
 
 def _driver() -> Any:

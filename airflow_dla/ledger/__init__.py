@@ -15,10 +15,11 @@ from airflow_dla.ledger.records import (
     Lease,
     ModelVersion,
     NodeRow,
+    PastRun,
     Roots,
     Round,
     Snapshot,
-    Team,
+    TeamChange,
 )
 from airflow_dla.ledger.sql import SqlLedger, connect
 
@@ -33,10 +34,11 @@ __all__ = [
     "Ledger",
     "ModelVersion",
     "NodeRow",
+    "PastRun",
     "Roots",
     "Round",
     "Snapshot",
     "SqlLedger",
-    "Team",
+    "TeamChange",
     "connect",
 ]

@@ -27,7 +27,7 @@ _WHOLE = (
     select(
         attempts,
         demands_table.c.reason.label("waits"),
-        *(grants.c[name] for name in ("holder", "token", "expires_at", "suspect")),
+        *(grants.c[name] for name in ("holder", "token", "expires_at", "suspect", "target")),
     )
     .outerjoin(demands_table, demands_table.c.id == attempts.c.id)
     .outerjoin(grants, grants.c.id == attempts.c.id)
@@ -70,7 +70,21 @@ def _open(tx: Transaction, spec: JobSpec, number: int, *, node: str | None, defe
         )
     )
     policy = spec.policy
-    wanted = Demand(id=id_, request=spec.request, place=policy.place, node=node, team=policy.team, priority=policy.priority)
+    asked_at = float(spec.lineage.get("asked_at", tx.now))
+    wanted = Demand(
+        id=id_,
+        request=spec.request,
+        place=policy.place,
+        node=node,
+        team=policy.team,
+        priority=policy.priority,
+        created_at=asked_at,
+        preemptible=policy.preemptible,
+        gang=None if policy.gang is None else f"{spec.key.dag}/{spec.key.run}/{policy.gang}",
+        gang_size=policy.gang_size,
+        deadline=None if policy.deadline_s is None else asked_at + policy.deadline_s,
+        run_s=spec.expected_s,
+    )
     demands.add(tx, wanted, job=True)
     record(tx, "attempt.opened", id_, {"job": str(spec.key), "verb": spec.verb})
     return get(tx, id_)
@@ -152,15 +166,17 @@ def record_launch(tx: Transaction, attempt: str, handle: Mapping[str, Any]) -> A
     return get(tx, attempt)
 
 
-def want_stop(tx: Transaction, attempt: str, reason: ExitReason) -> Attempt:
+def want_stop(tx: Transaction, attempt: str, reason: ExitReason, *, why: str = "") -> Attempt:
     """Say that an attempt should stop; one that no runtime knows ends at once."""
     found = get(tx, attempt)
     if found.ended or found.stop is not None:
         return found
-    _set(tx, attempt, stop=reason.value)
-    record(tx, "attempt.stop_wanted", attempt, {"reason": reason.value})
+    tx.connection.execute(update(grants).where(grants.c.id == attempt).values(stopping=True))
+    _set(tx, attempt, stop=reason.value, stop_why=why)
+    record(tx, "attempt.stop_wanted", attempt, {"reason": reason.value, **({"why": why} if why else {})})
     if found.state in _NOT_LAUNCHED:
-        return finish(tx, attempt, Exit(reason=reason, message=f"it never started: its stop was wanted while it was {found.state.value}"))
+        said = why or f"its stop was wanted while it was {found.state.value}"
+        return finish(tx, attempt, Exit(reason=reason, message=f"it never started: {said}"))
     return get(tx, attempt)
 
 

@@ -20,12 +20,13 @@ from airflow_dla.ledger.records import (
     Lease,
     ModelVersion,
     NodeRow,
+    PastRun,
     Roots,
     Round,
     Snapshot,
-    Team,
+    TeamChange,
 )
-from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, JobSpec, Node, Reason
+from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, Expected, Grant, JobSpec, Node, Reason, TeamSpec
 
 
 class Ledger(Protocol):
@@ -78,8 +79,24 @@ class Ledger(Protocol):
     def agents(self) -> tuple[AgentSpec, ...]:
         """Return every agent, by name."""
 
-    def teams(self) -> tuple[Team, ...]:
+    def teams(self) -> tuple[TeamSpec, ...]:
         """Return every team, by name."""
+
+    def apply_teams(self, teams: Sequence[TeamSpec], *, by: str, dry_run: bool = False) -> tuple[TeamChange, ...]:
+        """Make these the teams there are, and log every change; return the changes, by team.
+
+        ``default`` stays where it is not named. What is held by a team that goes is charged
+        to nobody's guarantee. The next round is due.
+
+        Parameters
+        ----------
+        teams : sequence of `TeamSpec`
+            Checked by the caller against each other (`allocation.check_teams`).
+        by : str
+            Who, for the history.
+        dry_run : bool
+            Only tell.
+        """
 
     # Jobs and attempts
 
@@ -122,7 +139,7 @@ class Ledger(Protocol):
     def record_launch(self, attempt: str, handle: Mapping[str, Any]) -> Attempt:
         """Remember the runtime's handle; the attempt is ``running``. No-op once it ended."""
 
-    def want_stop(self, attempt: str, reason: ExitReason) -> Attempt:
+    def want_stop(self, attempt: str, reason: ExitReason, *, why: str = "") -> Attempt:
         """Say that an attempt should stop; the first reason stays.
 
         One that was not yet handed to a runtime ends at once and its grant is free.
@@ -161,13 +178,39 @@ class Ledger(Protocol):
         """Run one allocation round under the ledger's lock, in one transaction.
 
         Marks expired leases suspect, reads the snapshot, calls `decide`, writes grants
-        (with a lease for `holder`) and reasons. Skipped, `decide` not called, when nothing
-        has changed since the last round that could help a waiting request, unless `force`.
+        (with a lease for `holder`), reasons, targets, accounts, and the wish to stop what is
+        preempted. Skipped, `decide` not called, when nothing has changed since the last round
+        that could help a waiting request, and none is due by time, unless `force`.
         A decision that would exceed a node's capacity is refused with an error: nothing is written.
         """
 
     def snapshot(self) -> Snapshot:
         """Return what a round would read now, without its lock: for asking what would happen."""
+
+    def resized(self, grant: str, *, target: Grant, applied: bool) -> None:
+        """Say what became of a target: it is in force, or the runtime cannot do it.
+
+        Applied, the grant becomes what the target said, and the next round is due when that
+        freed anything. Otherwise the grant stays and is called rigid. Nothing happens when
+        the target is not this one any more.
+        """
+
+    def set_priority(self, job: str, priority: int, *, by: str) -> Attempt:
+        """Change the priority of a job's live attempt, waiting or running, and of those that follow in its try.
+
+        Raises
+        ------
+        NotFound
+            If there is no such job, or its last attempt has ended.
+        """
+
+    def expect(self, source: str, jobs: Sequence[Expected]) -> None:
+        """Make these all that a source expects; the next round is due when that changes anything."""
+
+    def past_runs(
+        self, *, since: float = 0.0, dag: str | None = None, task: str | None = None, team: str | None = None, limit: int = 1000
+    ) -> tuple[PastRun, ...]:
+        """Return attempts that were asked for since a time, live ones too, newest first."""
 
     def renew(self, ids: Sequence[str], *, holder: str, lease_s: float) -> frozenset[str]:
         """Renew the leases of a process in one transaction; return the ids still held.

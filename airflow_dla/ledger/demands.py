@@ -7,6 +7,7 @@ of the attempt they belong to, if they belong to one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import case, delete, insert, select, update
@@ -17,7 +18,7 @@ from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record_all
 from airflow_dla.ledger.nodes import mark_due
 from airflow_dla.ledger.records import Lease
-from airflow_dla.ledger.schema import attempts, demands, grants, teams
+from airflow_dla.ledger.schema import attempts, demands, grants
 from airflow_dla.specs import Demand, Reason
 
 #: Ids in one statement: below every database's limit on parameters.
@@ -38,21 +39,8 @@ def batched(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 def add(tx: Transaction, demand: Demand, *, job: bool) -> None:
-    """Write a new demand; its time is the database's, its weight its team's when it says none."""
-    weight = tx.connection.execute(select(teams.c.weight).where(teams.c.name == demand.team)).scalar_one_or_none() or 1.0
-    tx.connection.execute(
-        insert(demands).values(
-            id=demand.id,
-            job=job,
-            request=rows.dump(demand.request.to_mapping()),
-            place=demand.place,
-            node=demand.node,
-            team=demand.team,
-            priority=demand.priority,
-            weight=demand.weight * weight,
-            created_at=tx.now,
-        )
-    )
+    """Write a new demand; its time is the database's unless it has waited before (`created_at`)."""
+    tx.connection.execute(insert(demands).values(job=job, **rows.demand_values(replace(demand, created_at=demand.created_at or tx.now))))
     mark_due(tx)
 
 

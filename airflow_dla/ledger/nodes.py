@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 from sqlalchemy import delete, func, or_, select, update
 
 from airflow_dla.ledger import rows
 from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record
-from airflow_dla.ledger.records import FollowerKind, NodeRow, Team
+from airflow_dla.ledger.records import FollowerKind, NodeRow
 from airflow_dla.ledger.schema import agents, followers, nodes, teams, workspace
-from airflow_dla.specs import AgentSpec, Node
+from airflow_dla.specs import AgentSpec, Node, TeamSpec
 
 #: A follower that was not heard of for so long is forgotten.
 _FORGOTTEN_S = 86_400.0
@@ -92,10 +90,9 @@ def all_agents(tx: Transaction) -> tuple[AgentSpec, ...]:
     return tuple(rows.agent(row) for row in tx.connection.execute(select(agents).order_by(agents.c.name)))
 
 
-def all_teams(tx: Transaction) -> tuple[Team, ...]:
+def all_teams(tx: Transaction) -> tuple[TeamSpec, ...]:
     """Return every team, by name."""
-    found = tx.connection.execute(select(teams).order_by(teams.c.name))
-    return tuple(Team(name=row.name, weight=row.weight, quota=json.loads(row.quota)) for row in found)
+    return tuple(rows.team(text) for text in tx.connection.execute(select(teams.c.team).order_by(teams.c.name)).scalars())
 
 
 def claim_reaping(tx: Transaction, *, interval_s: float) -> float | None:

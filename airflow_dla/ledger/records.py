@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from airflow_dla.specs import AttemptState, Demand, Exit, ExitReason, Grant, JobSpec, Node, Reason
+from airflow_dla.specs import (
+    Account,
+    AttemptState,
+    Demand,
+    Exit,
+    ExitReason,
+    Expected,
+    Grant,
+    Held,
+    JobSpec,
+    Node,
+    Reason,
+    Request,
+    TeamSpec,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +37,8 @@ class Lease:
     expires_at : float
     suspect : bool
         The lease expired and nobody has yet found out whether the attempt still lives.
+    target : `Grant` or None
+        What a round wants it changed to; the holder applies it and says so (`Ledger.resized`).
     """
 
     grant: Grant
@@ -30,6 +46,7 @@ class Lease:
     token: int
     expires_at: float
     suspect: bool = False
+    target: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,8 @@ class Attempt:
         Bytes of the job's log that a follower has already passed on.
     exit : `Exit` or None
         Once ``ended``.
+    stop_why : str
+        Why the stop is wanted, one sentence: for whom it was preempted.
     deferred : bool
         Followed by a trigger, not by a worker.
     created_at, granted_at, running_at, ended_at, followed_at, delivered_at : float or None
@@ -78,6 +97,7 @@ class Attempt:
     reason: Reason | None = None
     handle: Mapping[str, Any] | None = None
     stop: ExitReason | None = None
+    stop_why: str = ""
     log_offset: int = 0
     exit: Exit | None = None
     deferred: bool = False
@@ -124,23 +144,57 @@ class Snapshot:
     now : float
     nodes : tuple of `Node`
         Those that may be granted from.
-    live : tuple of `Grant`
+    held : tuple of `Held`
+        In order of their grants, then id.
     pending : tuple of `Demand`
         In order of creation, then id.
+    teams : tuple of `TeamSpec`
+        By name.
+    accounts : tuple of `Account`
+        Of the teams that ever held anything.
+    expected : tuple of `Expected`
+        What may ask soon, in order of time.
     """
 
     now: float
     nodes: tuple[Node, ...]
-    live: tuple[Grant, ...]
-    pending: tuple[Demand, ...]
+    held: tuple[Held, ...] = ()
+    pending: tuple[Demand, ...] = ()
+    teams: tuple[TeamSpec, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    expected: tuple[Expected, ...] = ()
+
+    @property
+    def live(self) -> tuple[Grant, ...]:
+        """What nodes must account for: each live grant with what it was promised besides."""
+        return tuple(held.charged() for held in self.held)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an allocation round writes, by id of the demand."""
+    """What an allocation round writes, by id of the demand.
+
+    Parameters
+    ----------
+    grants : mapping of demand to `Grant`
+    reasons : mapping of demand to `Reason`
+        Of those that wait, and of those granted less than they wanted.
+    targets : mapping of live grant to `Grant`
+        What their holders shall change them to: the same node, other amounts.
+    preempted : mapping of live grant to str
+        Those whose jobs shall stop, and for whom or what, one sentence.
+    accounts : tuple of `Account`
+        Of teams, brought up to date.
+    again_at : float or None
+        When the next round is due if nothing happens before, seconds since the epoch.
+    """
 
     grants: Mapping[str, Grant] = field(default_factory=dict)
     reasons: Mapping[str, Reason] = field(default_factory=dict)
+    targets: Mapping[str, Grant] = field(default_factory=dict)
+    preempted: Mapping[str, str] = field(default_factory=dict)
+    accounts: tuple[Account, ...] = ()
+    again_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +217,66 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """Who pays. One team, ``default``, exists from the start."""
+class PastRun:
+    """One attempt as the history remembers it: who asked for what when, and what it used.
 
-    name: str
-    weight: float = 1.0
-    quota: Mapping[str, float] = field(default_factory=dict)
+    Parameters
+    ----------
+    attempt, dag, run, task : str
+    agent, verb, team : str
+    priority : int
+    scheduled : bool
+        Whether its run came from the DAG's timetable; others came when somebody wanted them.
+    request : `Request`
+        As it was asked for.
+    created_at : float
+    granted_at, running_at, ended_at : float or None
+    grant : `Grant` or None
+        What it held last.
+    gpu_s, cpu_s : float
+        GPUs and CPUs that it held, times seconds, resizes counted.
+    exit : `Exit` or None
+        Its peaks are what it used.
+    """
+
+    attempt: str
+    dag: str
+    run: str
+    task: str
+    agent: str
+    verb: str
+    team: str
+    priority: int
+    scheduled: bool
+    request: Request
+    created_at: float
+    granted_at: float | None = None
+    running_at: float | None = None
+    ended_at: float | None = None
+    grant: Grant | None = None
+    gpu_s: float = 0.0
+    cpu_s: float = 0.0
+    exit: Exit | None = None
+
+    @property
+    def run_s(self) -> float | None:
+        """Seconds from start to end; None while it has not ended or never ran."""
+        return None if self.running_at is None or self.ended_at is None else self.ended_at - self.running_at
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until it was granted; None when it never was."""
+        return None if self.granted_at is None else self.granted_at - self.created_at
+
+
+@dataclass(frozen=True, slots=True)
+class TeamChange:
+    """One difference that applying teams made: ``field`` is empty where a whole team came or went."""
+
+    team: str
+    field: str
+    old: object
+    new: object
 
 
 @dataclass(frozen=True, slots=True)

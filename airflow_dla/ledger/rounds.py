@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Row, bindparam, delete, func, insert, select, text, update
 
 from airflow_dla.ledger import capacity, rows
 from airflow_dla.ledger.database import Transaction
@@ -14,7 +14,7 @@ from airflow_dla.ledger.demands import batched
 from airflow_dla.ledger.history import record_all
 from airflow_dla.ledger.records import Decision, Round, Snapshot
 from airflow_dla.ledger.schema import attempts, demands, grants, nodes, workspace
-from airflow_dla.specs import AttemptState, Demand, Grant, Node, Reason
+from airflow_dla.specs import AttemptState, Demand, Held, Node, Reason
 
 Decide = Callable[[Snapshot], Decision]
 
@@ -26,12 +26,21 @@ _REASONS_AT_ONCE = text(
 )
 
 
+_WAITING = select(demands.c.job, demands.c.reason, *(demands.c[name] for name in rows.DEMAND_COLUMNS)).order_by(
+    demands.c.created_at, demands.c.id
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """What a round must know of a demand besides the demand itself."""
+    """What a round must know of a demand besides the demand itself: its row goes with the grant."""
 
     job: bool
     reason: str | None
+    row: Row[Any]
+
+    def columns(self) -> dict[str, Any]:
+        return dict(zip(rows.DEMAND_COLUMNS, self.row[2:], strict=True))
 
 
 def idle(tx: Transaction) -> Round | None:
@@ -51,7 +60,7 @@ def run(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: 
     pending, known = _pending(tx)
     if not (pending or force):
         return Round(skipped=True)
-    seen = Snapshot(now=tx.now, nodes=_nodes(tx), live=_live(tx), pending=pending)
+    seen = Snapshot(now=tx.now, nodes=_nodes(tx), held=_held(tx), pending=pending)
     decision = decide(seen)
     capacity.check(seen, decision)
     if decision.grants:
@@ -62,7 +71,7 @@ def run(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: 
 
 def snapshot(tx: Transaction) -> Snapshot:
     """Return what a round would read now."""
-    return Snapshot(now=tx.now, nodes=_nodes(tx), live=_live(tx), pending=_pending(tx)[0])
+    return Snapshot(now=tx.now, nodes=_nodes(tx), held=_held(tx), pending=_pending(tx)[0])
 
 
 def _waiting(tx: Transaction) -> int:
@@ -77,21 +86,8 @@ def _suspect_expired(tx: Transaction) -> None:
 
 
 def _pending(tx: Transaction) -> tuple[tuple[Demand, ...], dict[str, _Pending]]:
-    found = tx.connection.execute(select(demands).order_by(demands.c.created_at, demands.c.id)).all()
-    pending = tuple(
-        Demand(
-            id=id_,
-            request=rows.request(request),
-            place=place,
-            node=node,
-            team=team,
-            priority=priority,
-            weight=weight,
-            created_at=created_at,
-        )
-        for id_, _, request, place, node, team, priority, weight, created_at, _ in found
-    )
-    return pending, {row[0]: _Pending(bool(row[1]), row[9]) for row in found}
+    found = tx.connection.execute(_WAITING).all()
+    return tuple(rows.demand(row[2:]) for row in found), {row[2]: _Pending(bool(row[0]), row[1], row) for row in found}
 
 
 def _nodes(tx: Transaction) -> tuple[Node, ...]:
@@ -100,17 +96,19 @@ def _nodes(tx: Transaction) -> tuple[Node, ...]:
     return tuple(rows.node(text) for text in tx.connection.execute(query).scalars())
 
 
-def _live(tx: Transaction) -> tuple[Grant, ...]:
-    query = select(grants.c.granted).order_by(grants.c.granted_at, grants.c.id)
-    return tuple(rows.grant(text) for text in tx.connection.execute(query).scalars())
+def _held(tx: Transaction) -> tuple[Held, ...]:
+    return tuple(rows.held(row) for row in tx.connection.execute(select(grants).order_by(grants.c.granted_at, grants.c.id)))
 
 
 def _grant(tx: Transaction, decision: Decision, known: Mapping[str, _Pending], *, holder: str, lease_s: float) -> None:
     for part in batched(decision.grants):
         tx.connection.execute(delete(demands).where(demands.c.id.in_(part)))
-    lease = {"holder": holder, "token": 1, "granted_at": tx.now, "expires_at": tx.now + lease_s, "suspect": False}
+    lease = {"holder": holder, "token": 1, "granted_at": tx.now, "expires_at": tx.now + lease_s}
+    lease |= {"suspect": False, "rigid": False, "stopping": False}
     given = decision.grants.values()
-    written = [{"id": g.id, "job": known[g.id].job, "node": g.node, "granted": rows.dump(g.to_mapping()), **lease} for g in given]
+    written = [
+        {**known[g.id].columns(), "job": known[g.id].job, "node": g.node, "granted": rows.dump(g.to_mapping()), **lease} for g in given
+    ]
     tx.connection.execute(insert(grants), written)
     _move_attempts(tx, {str(row["id"]): row["granted"] for row in written if row["job"]}, decision.reasons)
     record_all(tx, "grant.given", ((g.id, {"node": g.node, "amounts": dict(g.amounts), "gpu_ids": list(g.gpu_ids)}) for g in given))

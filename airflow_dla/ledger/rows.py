@@ -7,7 +7,7 @@ waiting demands parses only the texts it has not seen.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
@@ -16,7 +16,7 @@ from sqlalchemy import Row
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.ledger.records import Alias, AliasMove, Attempt, Event, Lease, ModelVersion, NodeRow
-from airflow_dla.specs import AgentSpec, AttemptState, Exit, ExitReason, Grant, JobSpec, Node, Reason, Request
+from airflow_dla.specs import AgentSpec, AttemptState, Demand, Exit, ExitReason, Grant, Held, JobSpec, Node, Reason, Request, TeamSpec
 
 # One encoder each: json.dumps would make a new one for every value.
 _plain: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -68,6 +68,12 @@ def node(text: str) -> Node:
 
 
 @lru_cache(maxsize=1_024)
+def team(text: str) -> TeamSpec:
+    """Read a team."""
+    return TeamSpec.from_mapping(json.loads(text))
+
+
+@lru_cache(maxsize=1_024)
 def job_spec(text: str) -> JobSpec:
     """Read a job's spec."""
     return JobSpec.from_mapping(json.loads(text))
@@ -90,7 +96,61 @@ def node_row(row: Row[Any]) -> NodeRow:
 
 def lease(row: Row[Any]) -> Lease:
     """Read a grant that is held, from a row of grants or of attempts."""
-    return Lease(grant=grant(row.granted), holder=row.holder, token=row.token, expires_at=row.expires_at, suspect=bool(row.suspect))
+    return Lease(
+        grant=grant(row.granted),
+        holder=row.holder,
+        token=row.token,
+        expires_at=row.expires_at,
+        suspect=bool(row.suspect),
+        target=None if row.target is None else grant(row.target),
+    )
+
+
+#: Columns of a demand's table, and of a grant's, in the order of `demand`.
+DEMAND_COLUMNS: Final = (
+    "id", "request", "place", "pinned", "team", "priority", "weight", "created_at", "preemptible", "gang", "gang_size", "deadline", "run_s"
+)  # fmt: skip
+
+
+def demand_values(wanted: Demand) -> dict[str, Any]:
+    """Return the columns of a demand."""
+    values = (
+        wanted.id, dump(wanted.request.to_mapping()), wanted.place, wanted.node, wanted.team, wanted.priority, wanted.weight,
+        wanted.created_at, wanted.preemptible, wanted.gang, wanted.gang_size, wanted.deadline, wanted.run_s,
+    )  # fmt: skip
+    return dict(zip(DEMAND_COLUMNS, values, strict=True))
+
+
+def demand(values: Sequence[Any]) -> Demand:
+    """Read a demand from the columns of `DEMAND_COLUMNS`, in that order; what the ledger wrote is not checked again."""
+    id_, request_, place, pinned, team_, priority, weight, created_at, preemptible, gang, gang_size, deadline, run_s = values
+    return Demand(
+        id=id_,
+        request=request(request_),
+        place=place,
+        node=pinned,
+        team=team_,
+        priority=priority,
+        weight=weight,
+        created_at=created_at,
+        preemptible=bool(preemptible),
+        gang=gang,
+        gang_size=gang_size,
+        deadline=deadline,
+        run_s=run_s,
+    )
+
+
+def held(row: Row[Any]) -> Held:
+    """Read a grant with its demand, from a row of grants."""
+    return Held(
+        demand=demand([getattr(row, name) for name in DEMAND_COLUMNS]),
+        grant=grant(row.granted),
+        since=row.granted_at,
+        target=None if row.target is None else grant(row.target),
+        stopping=bool(row.stopping),
+        rigid=bool(row.rigid),
+    )
 
 
 def attempt(row: Row[Any]) -> Attempt:
@@ -107,6 +167,7 @@ def attempt(row: Row[Any]) -> Attempt:
         reason=reason(row.waits or row.reason),
         handle=None if row.handle is None else json.loads(row.handle),
         stop=None if row.stop is None else ExitReason(row.stop),
+        stop_why=row.stop_why or "",
         log_offset=row.log_offset,
         exit=None if row.exit is None else Exit.from_mapping(json.loads(row.exit)),
         deferred=bool(row.deferred),

@@ -6,7 +6,7 @@ on every database, and a key of the caches in `rows`. Times are seconds since th
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 #: Every revision that ever was, oldest first; a test holds it against the migrations.
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 HEAD: Final = REVISIONS[-1]
 VERSION_TABLE: Final = "dla_alembic_version"
 
@@ -44,6 +44,8 @@ workspace = Table(
     Column("id", Text, primary_key=True),
     Column("created_at", Float, nullable=False),
     Column("due", Boolean, nullable=False),
+    # When the next round is due by time alone: a forecast, a term or an age comes to pass.
+    Column("due_at", Float),
     Column("reaped_at", Float),
 )
 
@@ -51,8 +53,19 @@ teams = Table(
     "dla_teams",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("weight", Float, nullable=False),
-    _json("quota"),
+    _json("team"),
+    _json("account", nullable=True),
+)
+
+#: What is expected to ask soon, by the source that expects it.
+expected = Table(
+    "dla_expected",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    _json("job"),
+    Index("dla_expected_at", "at"),
 )
 
 nodes = Table(
@@ -107,6 +120,7 @@ attempts = Table(
     _json("granted", nullable=True),
     _json("handle", nullable=True),
     Column("stop", Text),
+    Column("stop_why", Text),
     Column("log_offset", BigInteger, nullable=False),
     _json("exit", nullable=True),
     Column("exit_reason", Text),
@@ -124,19 +138,32 @@ attempts = Table(
     Index("dla_attempts_live", "job", unique=True, sqlite_where=text("state <> 'ended'"), postgresql_where=text("state <> 'ended'")),
 )
 
+
+def _demand() -> tuple[Column[Any], ...]:
+    """Return the columns of a demand: where it waits, and beside the grant that it became."""
+    return (
+        _json("request"),
+        Column("place", Text, nullable=False),
+        Column("pinned", Text),
+        Column("team", Text, nullable=False),
+        Column("priority", Integer, nullable=False),
+        Column("weight", Float, nullable=False),
+        Column("created_at", Float, nullable=False),
+        Column("preemptible", Boolean, nullable=False),
+        Column("gang", Text),
+        Column("gang_size", Integer, nullable=False),
+        Column("deadline", Float),
+        Column("run_s", Float),
+    )
+
+
 #: What waits; a row leaves when it is granted or cancelled. ``job``: it belongs to the attempt of the same id.
 demands = Table(
     "dla_demands",
     metadata,
     Column("id", Text, primary_key=True),
     Column("job", Boolean, nullable=False),
-    _json("request"),
-    Column("place", Text, nullable=False),
-    Column("node", Text),
-    Column("team", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("weight", Float, nullable=False),
-    Column("created_at", Float, nullable=False),
+    *_demand(),
     _json("reason", nullable=True),
     Index("dla_demands_order", "created_at", "id"),
 )
@@ -154,6 +181,11 @@ grants = Table(
     Column("granted_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     Column("suspect", Boolean, nullable=False),
+    *_demand(),
+    # What its holder was told to change it to, and whether it once could not.
+    _json("target", nullable=True),
+    Column("rigid", Boolean, nullable=False),
+    Column("stopping", Boolean, nullable=False),
     Index("dla_grants_order", "granted_at", "id"),
 )
 

@@ -25,9 +25,8 @@ from airflow_dla.ledger.records import (
     Roots,
     Round,
     Snapshot,
-    Team,
 )
-from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, JobSpec, Node, Reason
+from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, JobSpec, Node, Reason, TeamSpec
 
 
 def connect(url: str, *, wait_s: float = 30.0, pool_size: int = 5, durable: bool = True) -> SqlLedger:
@@ -131,7 +130,7 @@ class SqlLedger(Ledger):
         """Return every agent."""
         return self._db.read(nodes.all_agents)
 
-    def teams(self) -> tuple[Team, ...]:
+    def teams(self) -> tuple[TeamSpec, ...]:
         """Return every team."""
         return self._db.read(nodes.all_teams)
 
@@ -161,9 +160,9 @@ class SqlLedger(Ledger):
         """Remember the runtime's handle."""
         return self._db.exclusive(attempts.record_launch, attempt, handle)
 
-    def want_stop(self, attempt: str, reason: ExitReason) -> Attempt:
+    def want_stop(self, attempt: str, reason: ExitReason, *, why: str = "") -> Attempt:
         """Say that an attempt should stop."""
-        return self._db.exclusive(attempts.want_stop, attempt, reason)
+        return self._db.exclusive(attempts.want_stop, attempt, reason, why=why)
 
     def finish(self, attempt: str, exit_: Exit) -> Attempt:
         """End an attempt and release its grant."""

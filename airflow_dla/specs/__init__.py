@@ -7,13 +7,15 @@ writes itself as a plain mapping (``from_mapping``, ``to_mapping``).
 """
 
 from airflow_dla.specs.agents import NO_AGENT, VERBS, AgentSpec, Entrypoint
-from airflow_dla.specs.grants import Demand, Grant, Node, Reason, describe_amounts
+from airflow_dla.specs.forecast import Expected
+from airflow_dla.specs.grants import Demand, Grant, Held, Node, Reason, describe_amounts
 from airflow_dla.specs.jobs import PROTOCOL, JobKey, JobPolicy, JobSpec
 from airflow_dla.specs.protocol import LINE_KINDS, MAX_LINE, JobFile, KeeperFile
 from airflow_dla.specs.references import ArtifactRef, ModelRef, Reference, UriRef, public_url, reference
 from airflow_dla.specs.resources import RESOURCES, Range, Request
 from airflow_dla.specs.spec import Spec
 from airflow_dla.specs.states import AttemptState, Exit, ExitReason
+from airflow_dla.specs.teams import Account, TeamSpec
 
 __all__ = [
     "LINE_KINDS",
@@ -22,6 +24,7 @@ __all__ = [
     "PROTOCOL",
     "RESOURCES",
     "VERBS",
+    "Account",
     "AgentSpec",
     "ArtifactRef",
     "AttemptState",
@@ -29,7 +32,9 @@ __all__ = [
     "Entrypoint",
     "Exit",
     "ExitReason",
+    "Expected",
     "Grant",
+    "Held",
     "JobFile",
     "JobKey",
     "JobPolicy",
@@ -42,6 +47,7 @@ __all__ = [
     "Reference",
     "Request",
     "Spec",
+    "TeamSpec",
     "UriRef",
     "describe_amounts",
     "public_url",

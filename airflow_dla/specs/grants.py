@@ -58,7 +58,18 @@ class Demand(Spec):
     weight : float, > 0
         Share when a shortage is split.
     created_at : float
-        Seconds since the epoch, the database's.
+        When it was first asked for, seconds since the epoch, the database's: a job that was
+        preempted keeps its age.
+    preemptible : bool
+        Whether its job may be stopped at a checkpoint for something that matters more.
+    gang : str or None
+        Demands of the same gang are granted together or not at all.
+    gang_size : int, >= 1
+        How many demands the gang has; none is granted before all are here.
+    deadline : float or None
+        When its job should have ended, seconds since the epoch.
+    run_s : float or None
+        How long it is expected to hold its grant, s; None when nothing is known.
     """
 
     called: ClassVar[str] = "demand"
@@ -71,6 +82,11 @@ class Demand(Spec):
     priority: int = spec_field(integer, default=0)
     weight: float = spec_field(positive(number), default=1.0)
     created_at: float = spec_field(number, default=0.0)
+    preemptible: bool = spec_field(boolean, default=False)
+    gang: str | None = spec_field(optional(text), default=None)
+    gang_size: int = spec_field(positive(integer), default=1)
+    deadline: float | None = spec_field(optional(number), default=None)
+    run_s: float | None = spec_field(optional(positive(number)), default=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +118,46 @@ class Grant(Spec):
     def text(self) -> str:
         """Write the amounts for a person: ``2 cpu, 1 GiB memory on laptop``."""
         return f"{describe_amounts(self.amounts)} on {self.node}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A grant that is held, with the demand it answers and what its holder was told to make of it.
+
+    Parameters
+    ----------
+    demand : `Demand`
+    grant : `Grant`
+        What its holder may use now.
+    since : float
+        When it was granted, seconds since the epoch, the database's.
+    target : `Grant` or None
+        What its holder was told to change it to and has not confirmed yet.
+    stopping : bool
+        Its end is wanted: what it holds comes back soon.
+    rigid : bool
+        Where it runs, it cannot be changed: a resize was refused.
+    """
+
+    demand: Demand
+    grant: Grant
+    since: float = 0.0
+    target: Grant | None = None
+    stopping: bool = False
+    rigid: bool = False
+
+    def charged(self) -> Grant:
+        """Return what its node must account for: the larger of what is held and what is promised.
+
+        A shrink frees nothing before it is confirmed, a growth is taken at once.
+        """
+        if self.target is None:
+            return self.grant
+        most = {
+            resource: max(self.grant.amounts.get(resource, 0.0), self.target.amounts.get(resource, 0.0))
+            for resource in {**self.grant.amounts, **self.target.amounts}
+        }
+        return dataclasses.replace(self.grant, amounts=most)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

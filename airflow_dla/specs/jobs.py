@@ -20,6 +20,7 @@ from airflow_dla.specs.values import (
     json_value,
     mapping_of,
     natural,
+    number,
     optional,
     positive,
     seconds,
@@ -95,10 +96,22 @@ class JobPolicy(Spec):
         New attempts inside one Airflow try after losses that are nobody's fault.
     grace_s : float
         Seconds between the stop signal and the kill.
+    deadline_s : float or None
+        Seconds after it was first asked for at which it should have ended (``deadline``);
+        a promise to others, not a limit: nothing is stopped for it.
+    gang : str or None
+        Tasks of one run that name the same gang are granted together or not at all.
+    gang_size : int, >= 1
+        How many jobs the gang has.
     """
 
     called: ClassVar[str] = "policy"
-    short: ClassVar[Mapping[str, str]] = {"wait_timeout": "wait_timeout_s", "run_timeout": "run_timeout_s", "grace": "grace_s"}
+    short: ClassVar[Mapping[str, str]] = {
+        "wait_timeout": "wait_timeout_s",
+        "run_timeout": "run_timeout_s",
+        "grace": "grace_s",
+        "deadline": "deadline_s",
+    }
 
     place: str = spec_field(text, default="any")
     team: str = spec_field(identifier, default="default")
@@ -108,7 +121,14 @@ class JobPolicy(Spec):
     run_timeout_s: float | None = spec_field(optional(positive(seconds)), default=None)
     infra_retries: int = spec_field(natural, default=3)
     grace_s: float = spec_field(seconds, default=30.0)
+    deadline_s: float | None = spec_field(optional(positive(seconds)), default=None)
+    gang: str | None = spec_field(optional(identifier), default=None)
+    gang_size: int = spec_field(positive(integer), default=1)
     overrides: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.gang is None and self.gang_size > 1:
+            raise InvalidSpec(f"policy.gang_size is {self.gang_size}, but no gang is named; name one with policy.gang in all its tasks")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +153,8 @@ class JobSpec(Spec):
     code : `ArtifactRef` or None
         Folder that is put first on its path.
     seed : int
+    expected_s : float or None
+        How long it is expected to run, s, from earlier runs of the task.
     lineage : mapping
         What else is worth remembering: git commit, data interval, try number, conf.
     """
@@ -150,6 +172,7 @@ class JobSpec(Spec):
     policy: JobPolicy = spec_field(JobPolicy.from_mapping, factory=JobPolicy)
     code: ArtifactRef | None = spec_field(optional(ArtifactRef.from_mapping), default=None)
     seed: int = spec_field(natural, default=0)
+    expected_s: float | None = spec_field(optional(positive(number)), default=None)
     lineage: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
     protocol: int = spec_field(protocol, default=PROTOCOL, always=True)
 

@@ -33,7 +33,7 @@ def test_a_round_is_skipped_when_nothing_changed(workspace: Workspace) -> None:
 def test_decide_is_pure() -> None:
     """The decision depends on the snapshot alone."""
     demand = Demand(id="x", request=Request.from_mapping({"cpu": 2}))
-    snapshot = Snapshot(now=1.0, nodes=(Node(name="n", capacity={"cpu": 4.0}),), live=(), pending=(demand,))
+    snapshot = Snapshot(now=1.0, nodes=(Node(name="n", capacity={"cpu": 4.0}),), pending=(demand,))
     policy = run_policy()
     assert decide(snapshot, policy) == decide(snapshot, policy)
     assert decide(snapshot, policy).grants["x"].amounts == {"cpu": 2.0}

@@ -1,0 +1,120 @@
+"""Grants that change while they are held: their demands beside them, targets, teams' accounts, what is expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+#: What a demand, or the demand of a grant, is when the first schema says nothing of it.
+_PLAIN: dict[str, Any] = {"preemptible": False, "gang_size": 1}
+
+
+def upgrade() -> None:
+    """Add the columns and tables; what waits or is held already goes on as it was."""
+    _anew("dla_teams", _teams(), _team)
+    _anew("dla_demands", _demands(), _waiting)
+    op.create_index("dla_demands_order", "dla_demands", ["created_at", "id"])
+    _anew("dla_grants", _grants(), _held)
+    op.create_index("dla_grants_order", "dla_grants", ["granted_at", "id"])
+    op.add_column("dla_attempts", sa.Column("stop_why", sa.Text))
+    op.add_column("dla_workspace", sa.Column("due_at", sa.Float))
+    op.create_table(
+        "dla_expected",
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("job", sa.Text, nullable=False),
+    )
+    op.create_index("dla_expected_at", "dla_expected", ["at"])
+
+
+def _anew(name: str, columns: list[sa.Column[Any]], convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Make a table again with other columns and its old rows: SQLite adds no column that may not be empty."""
+    rows = [convert(dict(row)) for row in op.get_bind().execute(sa.text(f"SELECT * FROM {name}")).mappings()]  # noqa: S608 - our own names
+    op.drop_table(name)
+    made = op.create_table(name, *columns)
+    op.bulk_insert(made, rows)
+
+
+def _teams() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("team", sa.Text, nullable=False),
+        sa.Column("account", sa.Text),
+    ]
+
+
+def _team(row: dict[str, Any]) -> dict[str, Any]:
+    return {"name": row["name"], "team": json.dumps({"name": row["name"]})}
+
+
+def _demands() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("job", sa.Boolean, nullable=False),
+        *_demand(),
+        sa.Column("reason", sa.Text),
+    ]
+
+
+def _demand() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("request", sa.Text, nullable=False),
+        sa.Column("place", sa.Text, nullable=False),
+        sa.Column("pinned", sa.Text),
+        sa.Column("team", sa.Text, nullable=False),
+        sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("weight", sa.Float, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("preemptible", sa.Boolean, nullable=False),
+        sa.Column("gang", sa.Text),
+        sa.Column("gang_size", sa.Integer, nullable=False),
+        sa.Column("deadline", sa.Float),
+        sa.Column("run_s", sa.Float),
+    ]
+
+
+def _waiting(row: dict[str, Any]) -> dict[str, Any]:
+    pinned = row.pop("node")
+    return {**row, **_PLAIN, "job": bool(row["job"]), "pinned": pinned}
+
+
+def _grants() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("job", sa.Boolean, nullable=False),
+        sa.Column("node", sa.Text, nullable=False),
+        sa.Column("granted", sa.Text, nullable=False),
+        sa.Column("holder", sa.Text, nullable=False),
+        sa.Column("token", sa.BigInteger, nullable=False),
+        sa.Column("granted_at", sa.Float, nullable=False),
+        sa.Column("expires_at", sa.Float, nullable=False),
+        sa.Column("suspect", sa.Boolean, nullable=False),
+        *_demand(),
+        sa.Column("target", sa.Text),
+        sa.Column("rigid", sa.Boolean, nullable=False),
+        sa.Column("stopping", sa.Boolean, nullable=False),
+    ]
+
+
+def _held(row: dict[str, Any]) -> dict[str, Any]:
+    """Take what was granted for what was asked: of a grant, the first schema kept no more."""
+    asked = {
+        "request": json.dumps(json.loads(row["granted"]).get("amounts", {})),
+        "place": "any",
+        "team": "default",
+        "priority": 0,
+        "weight": 1.0,
+        "created_at": row["granted_at"],
+    }
+    more = {"job": bool(row["job"]), "suspect": bool(row["suspect"]), "rigid": False, "stopping": False}
+    return {**row, **asked, **_PLAIN, **more}
