@@ -30,7 +30,7 @@ from airflow_dla.allocation.file import answer_mapping, read_policy, read_proble
 from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import SHEDDINGS, STRATEGIES, Plan, Policy
 from airflow_dla.allocation.reasons import never_grantable
-from airflow_dla.allocation.teams import TeamShare, decayed
+from airflow_dla.allocation.teams import TeamShare, check_teams, decayed, team_share
 
 __all__ = [
     "SHEDDINGS",
@@ -39,11 +39,13 @@ __all__ = [
     "Policy",
     "TeamShare",
     "answer_mapping",
+    "check_teams",
     "decayed",
     "never_grantable",
     "plan",
     "read_policy",
     "read_problem",
     "read_team_shares",
+    "team_share",
     "vcg",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs import Spec
+from airflow_dla.specs import Spec, TeamSpec
 from airflow_dla.specs.resources import amounts
 from airflow_dla.specs.spec import spec_field
 from airflow_dla.specs.values import number, optional, positive, text
@@ -76,6 +76,25 @@ class TeamShare(Spec):
     def ceiling(self, resource: str) -> float:
         """Return the most of a resource that the team, without children, can ever have."""
         return self.guaranteed.get(resource, 0.0) + self.borrow.get(resource, math.inf)
+
+
+def team_share(team: TeamSpec, past_use: Mapping[str, float] | None = None) -> TeamShare:
+    """Return what the allocation must know of a team.
+
+    Parameters
+    ----------
+    past_use : mapping of resource to float, optional
+        What the team held lately, decayed.
+    """
+    return TeamShare(
+        name=team.name,
+        parent=team.parent,
+        weight=team.weight,
+        guaranteed=team.guaranteed,
+        borrow=team.borrow,
+        lend=team.lend,
+        past_use=past_use or {},
+    )
 
 
 def check_teams(teams: Iterable[TeamShare], quotas: Mapping[str, Mapping[str, float]]) -> None:
