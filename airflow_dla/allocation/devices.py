@@ -166,10 +166,14 @@ def _ids_for(cpus: float) -> int:
 
 def _charged_by(rows: Sequence[int], amounts: Sequence[float], idle: Sequence[int], charged: Sequence[float]) -> list[tuple[float, int]]:
     """Return charge and place of every id as a heap, once `rows` have taken theirs from the idle ones."""
-    charges, places = list(charged), iter(idle)
+    charges, given = list(charged), 0
     for row in rows:
-        for turn in range(_ids_for(amounts[row])):
-            charges[next(places)] = min(1.0, amounts[row] - turn)
+        count = _ids_for(amounts[row])
+        for place in idle[given : given + count]:
+            charges[place] = 1.0
+        given += count
+        if count:
+            charges[idle[given - 1]] = min(1.0, amounts[row] - (count - 1))
     return sorted(zip(charges, range(len(charges)), strict=True))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from airflow_dla.allocation.table import RELATIVE, Asked, Ints, read_cluster, re
 from airflow_dla.specs import Demand, Grant, Node, Reason
 
 _OPTIMAL = 1e-9
+_Made = TypeVar("_Made")
 
 
 def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Demand], policy: Policy, now: float) -> Plan:
@@ -76,22 +79,36 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
     short = (found.shortfall > 0) & (found.node >= 0) & ~is_never(asked, offered, largest, queue)
     prices = _prices(cluster, asked, solution, queue[short], found.column[short])
     reasons = Reasons(asked, offered, solution, policy, prices)
-    shrunk = _shrunk(pending, asked, solution, reasons)
+    names = [demand.id for demand in pending]
+    # In the order of `pending`, as demands lie in memory: in any other, to read them takes far longer.
+    rows = np.flatnonzero(solution.where >= 0)
+    fewer = _shrunk(asked, solution)
+    shrunk = dict(zip(fewer.tolist(), reasons.shrunk(fewer), strict=True))
+    grants = _grants(cluster, live, pending, rows=rows, asked=asked, solution=solution, shrunk=shrunk)
     return Plan(
-        grants=_grants(cluster, live, pending, asked=asked, solution=solution, shrunk=shrunk),
-        waiting=dict(zip([pending[row].id for row in queue.tolist()], reasons.waiting(queue, found, largest), strict=True)),
-        shrunk=shrunk,
+        grants=_by_name(names, solution.order, rows, grants),
+        waiting=dict(zip([names[row] for row in queue.tolist()], reasons.waiting(queue, found, largest), strict=True)),
+        shrunk=_by_name(names, solution.order, fewer, shrunk.values()),
         prices=prices,
-        payments=_payments(pending, solution),
+        payments=_payments(names, solution),
         status=_status(solution.admission.gap(solution.where)),
     )
 
 
-def _payments(pending: Sequence[Demand], solution: Solution) -> dict[str, float]:
+def _by_name(names: Sequence[str], order: Ints, rows: Ints, made: Iterable[_Made]) -> dict[str, _Made]:
+    """Return by id what was made for each of `rows`, which ascend; the ids follow `order`."""
+    place = np.full(len(names), -1, dtype=np.intp)
+    place[rows] = np.arange(len(rows))
+    order = order[place[order] >= 0]
+    found = list(made)
+    return dict(zip([names[row] for row in order.tolist()], [found[at] for at in place[order].tolist()], strict=True))
+
+
+def _payments(names: Sequence[str], solution: Solution) -> dict[str, float]:
     asked = solution.admission.payments
     if asked is None:
         return {}
-    return {pending[row].id: float(asked[row]) for row in solution.order.tolist() if solution.where[row] >= 0}
+    return {names[row]: float(asked[row]) for row in solution.order.tolist() if solution.where[row] >= 0}
 
 
 def _status(gap: float) -> str:
@@ -114,10 +131,9 @@ def _prices(cluster: Sequence[Node], asked: Asked, solution: Solution, queue: In
     return {resource: found.get(resource, 0.0) for resource in _no_prices(cluster)}
 
 
-def _shrunk(pending: Sequence[Demand], asked: Asked, solution: Solution, reasons: Reasons) -> dict[str, Reason]:
-    less = (solution.amounts < asked.wanted * (1 - RELATIVE)).any(axis=1) & (solution.where >= 0)
-    rows = solution.order[less[solution.order]]
-    return dict(zip([pending[row].id for row in rows.tolist()], reasons.shrunk(rows), strict=True))
+def _shrunk(asked: Asked, solution: Solution) -> Ints:
+    less = np.logical_or.reduce(solution.amounts < asked.wanted * (1 - RELATIVE), axis=1)
+    return np.flatnonzero(less & (solution.where >= 0))
 
 
 def _grants(
@@ -125,32 +141,29 @@ def _grants(
     live: Sequence[Grant],
     pending: Sequence[Demand],
     *,
+    rows: Ints,
     asked: Asked,
     solution: Solution,
-    shrunk: Mapping[str, Reason],
-) -> dict[str, Grant]:
-    rows = solution.order[solution.where[solution.order] >= 0]
-    nodes, amounts = solution.where[rows].tolist(), solution.amounts[rows].tolist()
+    shrunk: Mapping[int, Reason],
+) -> Iterator[Grant]:
+    """Make the grant of each of `rows`, in the order of `pending`."""
     columns = {resource: column for column, resource in enumerate(asked.resources)}
-    cpu_ids, gpu_ids = _cpu_ids(cluster, live, rows, asked, solution), _gpu_ids(cluster, solution)
+    cpu_ids, gpu_ids = _cpu_ids(cluster, live, asked, solution), _gpu_ids(cluster, solution)
     names = [node.name for node in cluster]
-    grants: dict[str, Grant] = {}
-    for row, place, values in zip(rows.tolist(), nodes, amounts, strict=True):
+    for row, place, values in zip(rows.tolist(), solution.where[rows].tolist(), solution.amounts[rows].tolist(), strict=True):
         demand, node = pending[row], names[place]
-        name, request = demand.id, demand.request
-        own = {resource: values[columns[resource]] for resource in request.amounts}
-        grants[name] = Grant(
-            id=name,
+        own = {resource: values[columns[resource]] for resource in demand.request.amounts}
+        yield Grant(
+            id=demand.id,
             node=node,
             amounts=own,
             cpu_ids=cpu_ids.get(row, ()),
             gpu_ids=gpu_ids.get(row, ()),
-            reason=grant_reason(request, node, own, shrunk.get(name)),
+            reason=grant_reason(demand.request, node, own, shrunk.get(row)),
         )
-    return grants
 
 
-def _cpu_ids(cluster: Sequence[Node], live: Sequence[Grant], rows: Ints, asked: Asked, solution: Solution) -> dict[int, tuple[int, ...]]:
+def _cpu_ids(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, solution: Solution) -> dict[int, tuple[int, ...]]:
     if "cpu" not in asked.resources:
         return {}
     held: dict[str, list[tuple[tuple[int, ...], float]]] = defaultdict(list)
@@ -158,12 +171,20 @@ def _cpu_ids(cluster: Sequence[Node], live: Sequence[Grant], rows: Ints, asked: 
         held[grant.node].append((grant.cpu_ids, grant.amounts.get("cpu", 0.0)))
     column = asked.resources.index("cpu")
     given: dict[int, tuple[int, ...]] = {}
-    for place, node in enumerate(cluster):
-        own = rows[solution.where[rows] == place] if node.cpu_ids else rows[:0]
-        charged = charged_cpus(node.cpu_ids, held[node.name])
-        chosen = hand_out_cpus(node.cpu_ids, charged, solution.amounts[own, column].tolist())
-        given.update(zip(own.tolist(), chosen, strict=True))
+    for node, own in zip(cluster, _placed_on_each(cluster, solution), strict=True):
+        if node.cpu_ids and len(own):
+            charged = charged_cpus(node.cpu_ids, held[node.name])
+            chosen = hand_out_cpus(node.cpu_ids, charged, solution.amounts[own, column].tolist())
+            given.update(zip(own.tolist(), chosen, strict=True))
     return given
+
+
+def _placed_on_each(cluster: Sequence[Node], solution: Solution) -> list[Ints]:
+    """Return the demands on each node, in the order of admission."""
+    places = solution.where[solution.order]
+    grouped = np.argsort(places, kind="stable")
+    bounds = np.searchsorted(places[grouped], np.arange(len(cluster) + 1))
+    return [solution.order[grouped[start:end]] for start, end in pairwise(bounds.tolist())]
 
 
 def _gpu_ids(cluster: Sequence[Node], solution: Solution) -> dict[int, tuple[str, ...]]:

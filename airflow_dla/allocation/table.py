@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
@@ -169,9 +170,9 @@ def _flatten(pending: Sequence[Demand]) -> tuple[Ints, Ints, Floats, Floats, Boo
     rows = np.repeat(np.arange(len(asked)), [len(amounts) for amounts in asked])
     columns = [column_of[resource] for amounts in asked for resource in amounts]
     ranges = [found for amounts in asked for found in amounts.values()]
-    minimum = np.array([found.minimum for found in ranges], dtype=float)
-    wanted = np.array([found.wanted for found in ranges], dtype=float)
-    per_gpu = np.array([found.per_gpu for found in ranges], dtype=bool)
+    minimum = np.fromiter(map(attrgetter("minimum"), ranges), dtype=float, count=len(ranges))
+    wanted = np.fromiter(map(attrgetter("wanted"), ranges), dtype=float, count=len(ranges))
+    per_gpu = np.fromiter(map(attrgetter("per_gpu"), ranges), dtype=bool, count=len(ranges))
     return rows, np.array(columns, dtype=np.intp), minimum, wanted, per_gpu
 
 
@@ -232,9 +233,8 @@ def waited(created: Floats, now: float, ageing_s: float | None) -> Ints:
 
 
 def _index(keys: list[_Key]) -> tuple[tuple[_Key, ...], Ints]:
-    places: dict[_Key, int] = {}
-    found = [places.setdefault(key, len(places)) for key in keys]
-    return tuple(places), np.array(found, dtype=np.intp)
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return tuple(places), np.fromiter(map(places.__getitem__, keys), dtype=np.intp, count=len(keys))
 
 
 def _weights(pending: Sequence[Demand], policy: Policy) -> Floats:
