@@ -145,14 +145,15 @@ def hand_out_cpus(ids: Sequence[int], charged: Sequence[float], amounts: Sequenc
     """
     order = sorted(range(len(amounts)), key=lambda row: -amounts[row])
     idle = [place for place, charge in enumerate(charged) if charge <= 0]
+    free = [ids[place] for place in idle]
     chosen: list[tuple[int, ...]] = [()] * len(amounts)
     start = turn = 0
     # While ids are idle, slices of them will do; the heap is for those that must share.
     for row in order:
         count = _ids_for(amounts[row])
-        if start + count > len(idle):
+        if start + count > len(free):
             break
-        chosen[row] = tuple([ids[place] for place in idle[start : start + count]])
+        chosen[row] = tuple(free[start : start + count])
         start, turn = start + count, turn + 1
     charges = _charged_by(order[:turn], amounts, idle, charged) if turn < len(order) else []
     for row in order[turn:]:
@@ -166,15 +167,13 @@ def _ids_for(cpus: float) -> int:
 
 def _charged_by(rows: Sequence[int], amounts: Sequence[float], idle: Sequence[int], charged: Sequence[float]) -> list[tuple[float, int]]:
     """Return charge and place of every id as a heap, once `rows` have taken theirs from the idle ones."""
-    charges, given = list(charged), 0
+    charges, shares = list(charged), []
     for row in rows:
-        count = _ids_for(amounts[row])
-        for place in idle[given : given + count]:
-            charges[place] = 1.0
-        given += count
-        if count:
-            charges[idle[given - 1]] = min(1.0, amounts[row] - (count - 1))
-    return sorted(zip(charges, range(len(charges)), strict=True))
+        whole = _ids_for(amounts[row]) - 1
+        shares += [*([1.0] * whole), min(1.0, amounts[row] - whole)][: whole + 1]
+    for place, share in zip(idle, shares, strict=False):
+        charges[place] = share
+    return [(charges[place], place) for place in sorted(range(len(charges)), key=charges.__getitem__)]
 
 
 def _least_charged(heap: list[tuple[float, int]], cpus: float) -> list[int]:
@@ -193,6 +192,8 @@ def charged_cpus(ids: Sequence[int], held: Sequence[tuple[tuple[int, ...], float
     held : sequence of (ids, CPUs)
         One for each live grant on the node.
     """
+    if not held:
+        return [0.0] * len(ids)
     charged = dict.fromkeys(ids, 0.0)
     for own, cpus in held:
         for cpu in own:

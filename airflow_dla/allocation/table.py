@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import attrgetter
 from typing import TypeVar
 
@@ -168,12 +169,12 @@ def _flatten(pending: Sequence[Demand]) -> tuple[Ints, Ints, Floats, Floats, Boo
     column_of = {resource: column for column, resource in enumerate(RESOURCES)}
     asked = [demand.request.amounts for demand in pending]
     rows = np.repeat(np.arange(len(asked)), [len(amounts) for amounts in asked])
-    columns = [column_of[resource] for amounts in asked for resource in amounts]
+    columns = np.fromiter(map(column_of.__getitem__, chain.from_iterable(asked)), dtype=np.intp, count=len(rows))
     ranges = [found for amounts in asked for found in amounts.values()]
     minimum = np.fromiter(map(attrgetter("minimum"), ranges), dtype=float, count=len(ranges))
     wanted = np.fromiter(map(attrgetter("wanted"), ranges), dtype=float, count=len(ranges))
     per_gpu = np.fromiter(map(attrgetter("per_gpu"), ranges), dtype=bool, count=len(ranges))
-    return rows, np.array(columns, dtype=np.intp), minimum, wanted, per_gpu
+    return rows, columns, minimum, wanted, per_gpu
 
 
 def _asked(
