@@ -15,6 +15,7 @@ from airflow_dla.allocation.reasons import Reasons, grant_reason, is_never, near
 from airflow_dla.allocation.solve import Solution, solve
 from airflow_dla.allocation.table import RELATIVE, Asked, Ints, read_cluster, read_demands
 from airflow_dla.specs import Demand, Grant, Node, Reason
+from airflow_dla.specs.grants import make_grant
 
 _OPTIMAL = 1e-9
 _Made = TypeVar("_Made")
@@ -152,15 +153,11 @@ def _grants(
     names = [node.name for node in cluster]
     for row, place, values in zip(rows.tolist(), solution.where[rows].tolist(), solution.amounts[rows].tolist(), strict=True):
         demand, node = pending[row], names[place]
-        own = {resource: values[columns[resource]] for resource in demand.request.amounts}
-        yield Grant(
-            id=demand.id,
-            node=node,
-            amounts=own,
-            cpu_ids=cpu_ids.get(row, ()),
-            gpu_ids=gpu_ids.get(row, ()),
-            reason=grant_reason(demand.request, node, own, shrunk.get(row)),
-        )
+        request = demand.request
+        own = {resource: values[columns[resource]] for resource in request.amounts}
+        reason = grant_reason(request, node, own, shrunk.get(row))
+        cpus, gpus = cpu_ids.get(row, ()), gpu_ids.get(row, ())
+        yield make_grant(name=demand.id, node=node, amounts=own, cpu_ids=cpus, gpu_ids=gpus, reason=reason)
 
 
 def _cpu_ids(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, solution: Solution) -> dict[int, tuple[int, ...]]:

@@ -120,6 +120,33 @@ class Grant(Spec):
         return f"{describe_amounts(self.amounts)} on {self.node}"
 
 
+# What `Grant`'s own constructor calls as well, but looks up by name for every field.
+_PUT_ID, _PUT_NODE, _PUT_AMOUNTS, _PUT_CPUS, _PUT_GPUS, _PUT_REASON = (
+    Grant.__dict__[field.name].__set__ for field in dataclasses.fields(Grant)
+)
+
+
+def make_grant(
+    *, name: str, node: str, amounts: Mapping[str, float], cpu_ids: tuple[int, ...], gpu_ids: tuple[str, ...], reason: str
+) -> Grant:
+    """Make a grant as `Grant` does, in a third of the time: a round of allocation makes one for every job.
+
+    Examples
+    --------
+    >>> slower = Grant(id="a", node="laptop", amounts={"cpu": 2.0}, cpu_ids=(0, 1))
+    >>> make_grant(name="a", node="laptop", amounts={"cpu": 2.0}, cpu_ids=(0, 1), gpu_ids=(), reason="") == slower
+    True
+    """
+    made: Grant = object.__new__(Grant)
+    _PUT_ID(made, name)
+    _PUT_NODE(made, node)
+    _PUT_AMOUNTS(made, amounts)
+    _PUT_CPUS(made, cpu_ids)
+    _PUT_GPUS(made, gpu_ids)
+    _PUT_REASON(made, reason)
+    return made
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A grant that is held, with the demand it answers and what its holder was told to make of it.

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -58,6 +59,24 @@ def cluster(pending: Sequence[Demand], nodes: int, *, fill: float) -> list[Node]
     capacity = {name: fill * amount / nodes for name, amount in total.items()}
     ids = tuple(range(int(capacity["cpu"]))) if capacity["cpu"] <= LARGEST_HOST else ()
     return [Node(name=f"n{index:03d}", capacity=capacity, cpu_ids=ids) for index in range(nodes)]
+
+
+def gpu_demands(count: int, *, seed: int = 1) -> list[Demand]:
+    """Make demands on shares of a GPU, whole ones and several, with ranges of CPU and memory beside them."""
+    rng = random.Random(seed)
+    found = demands(count, seed=seed)
+    gpus = [rng.choice([0.25, 0.5, 1.0, 1.0, 2.0, 4.0]) for _ in found]
+    return [
+        replace(demand, request=Request({"gpu": Range(gpu, gpu), **{name: demand.request.amounts[name] for name in ("cpu", "memory")}}))
+        for demand, gpu in zip(found, gpus, strict=True)
+    ]
+
+
+def gpu_cluster(nodes: int) -> list[Node]:
+    """Make equal nodes of 8 GPUs, 64 CPUs and 256 GiB that hand out ids."""
+    capacity = {"gpu": 8.0, "cpu": 64.0, "memory": 256.0}
+    gpus = tuple(f"GPU-{index}" for index in range(8))
+    return [Node(name=f"n{index:03d}", capacity=capacity, cpu_ids=tuple(range(64)), gpu_ids=gpus) for index in range(nodes)]
 
 
 def best(work: Callable[[], object], *, seconds: float) -> float:
@@ -112,12 +131,23 @@ def row(count: int, nodes: int, *, fill: float, shedding: str, seconds: float) -
     )
 
 
+def gpu_row(count: int, nodes: int, *, seconds: float) -> str:
+    """Measure demands that are seated on GPUs one by one and write it as a line of the table."""
+    pending, there, policy = gpu_demands(count), gpu_cluster(nodes), Policy()
+    asked = read_demands(pending, policy)
+    offered = read_cluster(there, [], asked, policy)
+    solving = best(lambda: solve(asked, offered, policy), seconds=seconds)
+    planning = best(lambda: plan(there, [], pending, policy, NOW), seconds=seconds)
+    return f"{count:>7} {nodes:>5}   GPU {'ids, strict':<14} {solving:>8.2f} {'':>5} {planning:>9.2f}"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one run of each")
     quick = parser.parse_args().quick
     print("CPU ms        nodes  fill shedding          solve  goal      plan  goal   linprog     loop  linprog/solve loop/solve")  # noqa: T201
+    print(gpu_row(100, 10, seconds=0.0 if quick else 0.3), flush=True)  # noqa: T201
     for count in TARGETS:
         for nodes in (1, max(4, count // 100)):
             for fill, shedding in ((1.2, "strict"), (0.5, "strict"), (0.8, "proportional"), (0.8, "water-filling")):
