@@ -93,6 +93,18 @@ def test_admission_is_by_priority_then_age_then_id():
     assert {name: reason.position for name, reason in answer.waiting.items()} == {"b": 1, "d": 2, "a": 3}
 
 
+def test_answers_are_listed_in_the_order_of_admission():
+    """Whatever the order of asking: grants, those with less than they wanted, and those that wait."""
+    asked = [demand(name, cpu="1-2", more={"priority": priority}) for name, priority in (("a", 1), ("b", 3), ("c", 0), ("d", 2))]
+    answer = decide([node(cpu=3.0, more={"cpu_ids": (0, 1, 2)})], asked, shedding="strict")
+    assert {name: (grant.amounts["cpu"], grant.cpu_ids) for name, grant in answer.grants.items()} == {
+        "b": (1.0, (0,)),
+        "d": (1.0, (1,)),
+        "a": (1.0, (2,)),
+    }
+    assert [list(answer.grants), list(answer.shrunk), list(answer.waiting)] == [["b", "d", "a"], ["b", "d", "a"], ["c"]]
+
+
 def test_one_that_does_not_fit_does_not_hold_up_a_later_one():
     """Of 50, 30 and 10 at 60 the second waits and the third starts."""
     answer = decide([node(cpu=60.0)], [demand("a", cpu=50), demand("b", cpu=30), demand("c", cpu=10)])
