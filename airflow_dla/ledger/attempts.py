@@ -62,6 +62,7 @@ def _open(tx: Transaction, spec: JobSpec, number: int, *, node: str | None, defe
             job=job,
             number=number,
             spec=rows.dump(spec.to_mapping()),
+            team=spec.policy.team,
             state=AttemptState.WAITING.value,
             log_offset=0,
             deferred=deferred,

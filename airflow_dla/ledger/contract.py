@@ -82,7 +82,7 @@ class Ledger(Protocol):
     def teams(self) -> tuple[TeamSpec, ...]:
         """Return every team, by name."""
 
-    def apply_teams(self, teams: Sequence[TeamSpec], *, by: str, dry_run: bool = False) -> tuple[TeamChange, ...]:
+    def apply_teams(self, wanted: Sequence[TeamSpec], *, by: str, dry_run: bool = False) -> tuple[TeamChange, ...]:
         """Make these the teams there are, and log every change; return the changes, by team.
 
         ``default`` stays where it is not named. What is held by a team that goes is charged
@@ -90,7 +90,7 @@ class Ledger(Protocol):
 
         Parameters
         ----------
-        teams : sequence of `TeamSpec`
+        wanted : sequence of `TeamSpec`
             Checked by the caller against each other (`allocation.check_teams`).
         by : str
             Who, for the history.
@@ -160,7 +160,13 @@ class Ledger(Protocol):
     # Allocation
 
     def request(self, demand: Demand) -> None:
-        """Write a demand that belongs to no job (the bare hook); its grant gets the demand's id."""
+        """Write a demand that belongs to no job (the bare hook); its grant gets the demand's id.
+
+        Raises
+        ------
+        InvalidSpec
+            If it is preemptible: there is no job that could be told to stop.
+        """
 
     def answer(self, demand: str) -> Lease | Reason | None:
         """Return a demand's lease, the reason why it waits, or None before its first round.
@@ -179,9 +185,16 @@ class Ledger(Protocol):
 
         Marks expired leases suspect, reads the snapshot, calls `decide`, writes grants
         (with a lease for `holder`), reasons, targets, accounts, and the wish to stop what is
-        preempted. Skipped, `decide` not called, when nothing has changed since the last round
-        that could help a waiting request, and none is due by time, unless `force`.
-        A decision that would exceed a node's capacity is refused with an error: nothing is written.
+        preempted: a job that was not launched yet ends at once. Skipped, `decide` not called,
+        when nothing has changed since the last round and none is due by time, or when there is
+        nothing to decide about, neither waiting nor held; unless `force`.
+
+        Raises
+        ------
+        LedgerError
+            If the decision would exceed a node's capacity, counting what is held or promised
+            (`Held.charged`), change a grant that it may not change, or preempt what is no job:
+            nothing is written, and the round stays due.
         """
 
     def snapshot(self) -> Snapshot:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import case, delete, insert, select, update
 
-from airflow_dla.errors import NotFound
+from airflow_dla.errors import InvalidSpec, NotFound
 from airflow_dla.ledger import rows
 from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record_all
@@ -45,7 +45,15 @@ def add(tx: Transaction, demand: Demand, *, job: bool) -> None:
 
 
 def request(tx: Transaction, demand: Demand) -> None:
-    """Write a demand that belongs to no job; the same id again changes nothing."""
+    """Write a demand that belongs to no job; the same id again changes nothing.
+
+    Raises
+    ------
+    InvalidSpec
+        If it is preemptible: there is no job that could be told to stop.
+    """
+    if demand.preemptible:
+        raise InvalidSpec(f"demand {demand.id!r} must not be preemptible: it belongs to no job that could be told to stop")
     if _known(tx, demands, demand.id) is None and _known(tx, grants, demand.id) is None:
         add(tx, demand, job=False)
 

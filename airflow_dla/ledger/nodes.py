@@ -1,4 +1,4 @@
-"""Nodes, followers, teams and agents, and the one row that says whether a round is due."""
+"""Nodes, followers and agents, and the one row that says whether a round is due."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from airflow_dla.ledger import rows
 from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record
 from airflow_dla.ledger.records import FollowerKind, NodeRow
-from airflow_dla.ledger.schema import agents, followers, nodes, teams, workspace
-from airflow_dla.specs import AgentSpec, Node, TeamSpec
+from airflow_dla.ledger.schema import agents, expected, followers, nodes, workspace
+from airflow_dla.specs import AgentSpec, Node
 
 #: A follower that was not heard of for so long is forgotten.
 _FORGOTTEN_S = 86_400.0
@@ -90,13 +90,8 @@ def all_agents(tx: Transaction) -> tuple[AgentSpec, ...]:
     return tuple(rows.agent(row) for row in tx.connection.execute(select(agents).order_by(agents.c.name)))
 
 
-def all_teams(tx: Transaction) -> tuple[TeamSpec, ...]:
-    """Return every team, by name."""
-    return tuple(rows.team(text) for text in tx.connection.execute(select(teams.c.team).order_by(teams.c.name)).scalars())
-
-
 def claim_reaping(tx: Transaction, *, interval_s: float) -> float | None:
-    """Take the reaper's turn by compare-and-set, and forget followers long gone.
+    """Take the reaper's turn by compare-and-set, and forget followers long gone and what is expected no more.
 
     A clock that was set back makes the turn due, with no seconds passed.
     """
@@ -108,4 +103,5 @@ def claim_reaping(tx: Transaction, *, interval_s: float) -> float | None:
     if not tx.connection.execute(update(workspace).where(unchanged).values(reaped_at=tx.now)).rowcount:
         return None
     tx.connection.execute(delete(followers).where(followers.c.seen_at < tx.now - _FORGOTTEN_S))
+    tx.connection.execute(delete(expected).where(expected.c.until < tx.now))
     return max(passed, 0.0)

@@ -180,9 +180,11 @@ class Decision:
     reasons : mapping of demand to `Reason`
         Of those that wait, and of those granted less than they wanted.
     targets : mapping of live grant to `Grant`
-        What their holders shall change them to: the same node, other amounts.
+        What their holders shall change them to: the same node and GPUs, other amounts. One
+        that replaces a target not yet confirmed must not free what that one took: its holder
+        may have it already.
     preempted : mapping of live grant to str
-        Those whose jobs shall stop, and for whom or what, one sentence.
+        Those whose jobs shall stop, and for whom or what, one sentence. Only grants of jobs.
     accounts : tuple of `Account`
         Of teams, brought up to date.
     again_at : float or None

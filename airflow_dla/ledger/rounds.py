@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Row, bindparam, delete, false, func, insert, select, text, update
 
-from airflow_dla.ledger import capacity, rows
+from airflow_dla.ledger import adjusting, capacity, expecting, rows, teams
 from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.demands import batched
 from airflow_dla.ledger.history import record_all
 from airflow_dla.ledger.records import Decision, Round, Snapshot
 from airflow_dla.ledger.schema import attempts, demands, grants, nodes, workspace
-from airflow_dla.specs import AttemptState, Demand, Held, Node, Reason
+from airflow_dla.specs import AttemptState, Node, Reason
 
 Decide = Callable[[Snapshot], Decision]
 
@@ -29,6 +29,8 @@ _REASONS_AT_ONCE = text(
 _WAITING = select(demands.c.job, demands.c.reason, *(demands.c[name] for name in rows.DEMAND_COLUMNS)).order_by(
     demands.c.created_at, demands.c.id
 )
+_HELD = select(grants).order_by(grants.c.granted_at, grants.c.id)
+_DUE = select(workspace.c.due | func.coalesce(workspace.c.due_at <= bindparam("now"), false()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +45,44 @@ class _Pending:
         return dict(zip(rows.DEMAND_COLUMNS, self.row[2:], strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a round reads: what it decides about, and what it must know besides to write the decision."""
+
+    snapshot: Snapshot
+    pending: Mapping[str, _Pending]
+    bare: frozenset[str]
+
+
 def idle(tx: Transaction) -> Round | None:
     """Return the answer of a round that has nothing to do, without any lock; None when there is something."""
-    due = tx.connection.execute(select(workspace.c.due)).scalar_one()
     expired = tx.connection.execute(select(select(grants.c.id).where(_EXPIRED).exists()), {"now": tx.now}).scalar_one()
-    return None if due or expired else Round(skipped=True, waiting=_waiting(tx))
+    return None if expired or _due(tx) else Round(skipped=True, waiting=_waiting(tx))
 
 
 def run(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: bool) -> Round:
     """Run one round; the caller holds the ledger's lock."""
     _suspect_expired(tx)
-    due = tx.connection.execute(select(workspace.c.due)).scalar_one()
-    if not (due or force):
+    if not (force or _due(tx)):
         return Round(skipped=True, waiting=_waiting(tx))
-    tx.connection.execute(update(workspace).values(due=False))
-    pending, known = _pending(tx)
-    if not (pending or force):
+    tx.connection.execute(update(workspace).values(due=False, due_at=None))
+    read = _read(tx)
+    seen = read.snapshot
+    if not (seen.pending or seen.held or force):
         return Round(skipped=True)
-    seen = Snapshot(now=tx.now, nodes=_nodes(tx), held=_held(tx), pending=pending)
     decision = decide(seen)
-    capacity.check(seen, decision)
-    if decision.grants:
-        _grant(tx, decision, known, holder=holder, lease_s=lease_s)
-    _explain(tx, decision, known)
-    return Round(skipped=False, granted=tuple(decision.grants), waiting=len(pending) - len(decision.grants))
+    capacity.check(seen, decision, bare=read.bare)
+    _write(tx, read, decision, holder=holder, lease_s=lease_s)
+    return Round(skipped=False, granted=tuple(decision.grants), waiting=len(seen.pending) - len(decision.grants))
 
 
 def snapshot(tx: Transaction) -> Snapshot:
     """Return what a round would read now."""
-    return Snapshot(now=tx.now, nodes=_nodes(tx), held=_held(tx), pending=_pending(tx)[0])
+    return _read(tx).snapshot
+
+
+def _due(tx: Transaction) -> bool:
+    return bool(tx.connection.execute(_DUE, {"now": tx.now}).scalar_one())
 
 
 def _waiting(tx: Transaction) -> int:
@@ -85,9 +96,19 @@ def _suspect_expired(tx: Transaction) -> None:
     record_all(tx, "lease.expired", ((row.id, {"holder": row.holder}) for row in expired))
 
 
-def _pending(tx: Transaction) -> tuple[tuple[Demand, ...], dict[str, _Pending]]:
-    found = tx.connection.execute(_WAITING).all()
-    return tuple(rows.demand(row[2:]) for row in found), {row[2]: _Pending(bool(row[0]), row[1], row) for row in found}
+def _read(tx: Transaction) -> _Read:
+    waiting, held = tx.connection.execute(_WAITING).all(), tx.connection.execute(_HELD).all()
+    seen = Snapshot(
+        now=tx.now,
+        nodes=_nodes(tx),
+        held=tuple(map(rows.held, held)),
+        pending=tuple(rows.demand(row[2:]) for row in waiting),
+        teams=teams.all_teams(tx),
+        accounts=teams.all_accounts(tx),
+        expected=expecting.ahead(tx),
+    )
+    pending = {row[2]: _Pending(bool(row[0]), row[1], row) for row in waiting}
+    return _Read(seen, pending, frozenset(row.id for row in held if not row.job))
 
 
 def _nodes(tx: Transaction) -> tuple[Node, ...]:
@@ -96,8 +117,15 @@ def _nodes(tx: Transaction) -> tuple[Node, ...]:
     return tuple(rows.node(text) for text in tx.connection.execute(query).scalars())
 
 
-def _held(tx: Transaction) -> tuple[Held, ...]:
-    return tuple(rows.held(row) for row in tx.connection.execute(select(grants).order_by(grants.c.granted_at, grants.c.id)))
+def _write(tx: Transaction, read: _Read, decision: Decision, *, holder: str, lease_s: float) -> None:
+    if decision.grants:
+        _grant(tx, decision, read.pending, holder=holder, lease_s=lease_s)
+    _explain(tx, decision, read.pending)
+    adjusting.tell(tx, decision.targets, {held.grant.id: held for held in read.snapshot.held})
+    adjusting.preempt(tx, decision.preempted)
+    teams.keep_accounts(tx, decision.accounts, known=read.snapshot.accounts)
+    if decision.again_at is not None:
+        tx.connection.execute(update(workspace).values(due_at=decision.again_at))
 
 
 def _grant(tx: Transaction, decision: Decision, known: Mapping[str, _Pending], *, holder: str, lease_s: float) -> None:

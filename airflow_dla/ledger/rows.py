@@ -16,7 +16,22 @@ from sqlalchemy import Row
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.ledger.records import Alias, AliasMove, Attempt, Event, Lease, ModelVersion, NodeRow
-from airflow_dla.specs import AgentSpec, AttemptState, Demand, Exit, ExitReason, Grant, Held, JobSpec, Node, Reason, Request, TeamSpec
+from airflow_dla.specs import (
+    Account,
+    AgentSpec,
+    AttemptState,
+    Demand,
+    Exit,
+    ExitReason,
+    Expected,
+    Grant,
+    Held,
+    JobSpec,
+    Node,
+    Reason,
+    Request,
+    TeamSpec,
+)
 
 # One encoder each: json.dumps would make a new one for every value.
 _plain: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -71,6 +86,18 @@ def node(text: str) -> Node:
 def team(text: str) -> TeamSpec:
     """Read a team."""
     return TeamSpec.from_mapping(json.loads(text))
+
+
+@lru_cache(maxsize=1_024)
+def account(text: str) -> Account:
+    """Read a team's account."""
+    return Account.from_mapping(json.loads(text))
+
+
+@lru_cache(maxsize=4_096)
+def expected(text: str) -> Expected:
+    """Read what is expected."""
+    return Expected.from_mapping(json.loads(text))
 
 
 @lru_cache(maxsize=1_024)

@@ -54,18 +54,26 @@ teams = Table(
     metadata,
     Column("name", Text, primary_key=True),
     _json("team"),
-    _json("account", nullable=True),
 )
 
-#: What is expected to ask soon, by the source that expects it.
+#: What teams used, as rounds left it; a job may name a team that nobody has described.
+accounts = Table(
+    "dla_accounts",
+    metadata,
+    Column("team", Text, primary_key=True),
+    _json("account"),
+)
+
+#: What is expected to ask soon, by the source that expects it; ``until``: after that it is expected no more.
 expected = Table(
     "dla_expected",
     metadata,
     Column("source", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     Column("at", Float, nullable=False),
+    Column("until", Float, nullable=False),
     _json("job"),
-    Index("dla_expected_at", "at"),
+    Index("dla_expected_until", "until"),
 )
 
 nodes = Table(
@@ -105,7 +113,7 @@ jobs = Table(
     Column("task", Text, nullable=False),
     Column("map_index", Integer, nullable=False),
     Column("last", Integer, nullable=False),
-    Index("dla_jobs_dag", "dag"),
+    Index("dla_jobs_dag_task", "dag", "task"),
 )
 
 attempts = Table(
@@ -115,6 +123,8 @@ attempts = Table(
     Column("job", Text, ForeignKey("dla_jobs.id"), nullable=False),
     Column("number", Integer, nullable=False),
     _json("spec"),
+    # The spec's, where it is looked for.
+    Column("team", Text),
     Column("state", Text, nullable=False),
     _json("reason", nullable=True),
     _json("granted", nullable=True),

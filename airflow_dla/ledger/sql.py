@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from airflow_dla.ledger import attempts, demands, history, models, nodes, rounds, upgrading
+from airflow_dla.ledger import adjusting, attempts, demands, expecting, history, models, nodes, past, rounds, teams, upgrading
 from airflow_dla.ledger.backend import Options
 from airflow_dla.ledger.contract import Ledger
 from airflow_dla.ledger.database import Database, open_database
@@ -22,11 +22,13 @@ from airflow_dla.ledger.records import (
     Lease,
     ModelVersion,
     NodeRow,
+    PastRun,
     Roots,
     Round,
     Snapshot,
+    TeamChange,
 )
-from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, JobSpec, Node, Reason, TeamSpec
+from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, Expected, Grant, JobSpec, Node, Reason, TeamSpec
 
 
 def connect(url: str, *, wait_s: float = 30.0, pool_size: int = 5, durable: bool = True) -> SqlLedger:
@@ -132,7 +134,11 @@ class SqlLedger(Ledger):
 
     def teams(self) -> tuple[TeamSpec, ...]:
         """Return every team."""
-        return self._db.read(nodes.all_teams)
+        return self._db.read(teams.all_teams)
+
+    def apply_teams(self, wanted: Sequence[TeamSpec], *, by: str, dry_run: bool = False) -> tuple[TeamChange, ...]:
+        """Make these the teams there are, and return what that changes."""
+        return self._db.read(teams.changes, wanted) if dry_run else self._db.exclusive(teams.apply, wanted, by=by)
 
     # Jobs and attempts
 
@@ -202,6 +208,24 @@ class SqlLedger(Ledger):
         """Run one allocation round, or find without a lock that there is nothing to do."""
         idle = None if force else self._db.read(rounds.idle)
         return idle or self._db.exclusive(rounds.run, decide, holder=holder, lease_s=lease_s, force=force)
+
+    def resized(self, grant: str, *, target: Grant, applied: bool) -> None:
+        """Say what became of a target."""
+        self._db.exclusive(adjusting.resized, grant, target=target, applied=applied)
+
+    def set_priority(self, job: str, priority: int, *, by: str) -> Attempt:
+        """Change the priority of a job's live attempt."""
+        return self._db.exclusive(adjusting.set_priority, job, priority, by=by)
+
+    def expect(self, source: str, jobs: Sequence[Expected]) -> None:
+        """Make these all that a source expects."""
+        self._db.exclusive(expecting.expect, source, jobs)
+
+    def past_runs(
+        self, *, since: float = 0.0, dag: str | None = None, task: str | None = None, team: str | None = None, limit: int = 1000
+    ) -> tuple[PastRun, ...]:
+        """Return attempts that were asked for since a time."""
+        return self._db.read(past.past_runs, since=since, dag=dag, task=task, team=team, limit=limit)
 
     def renew(self, ids: Sequence[str], *, holder: str, lease_s: float) -> frozenset[str]:
         """Renew the leases of a process."""

@@ -70,7 +70,7 @@ def fill(ledger: SqlLedger, count: int) -> None:
     """Write waiting demands with a hundred different requests, all at once."""
     rows = [
         {"id": f"d{i:06}", "job": False, "request": f'{{"cpu":{1 + i % 100}}}', "place": "any", "team": "default",
-         "priority": 0, "weight": 1.0, "created_at": float(i)}
+         "priority": 0, "weight": 1.0, "created_at": float(i), "preemptible": False, "gang_size": 1}
         for i in range(count)
     ]  # fmt: skip
     ledger._db.exclusive(lambda tx: tx.connection.execute(insert(demands), rows))

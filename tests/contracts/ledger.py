@@ -45,9 +45,9 @@ def node(name: str = "n", *, cpu: float = 4, **fields: Any) -> Node:
     return Node(name=name, capacity={"cpu": cpu, **fields.pop("capacity", {})}, **fields)
 
 
-def demand(id_: str, *, cpu: float = 1) -> Demand:
+def demand(id_: str, *, cpu: float = 1, **more: Any) -> Demand:
     """Return a demand of the bare hook."""
-    return Demand(id=id_, request=Request.from_mapping({"cpu": cpu}))
+    return Demand(id=id_, request=Request.from_mapping({"cpu": cpu}), **more)
 
 
 def first_come(snapshot: Snapshot) -> Decision:

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 from airflow_dla.errors import InvalidSpec, LedgerUnavailable, LedgerVersion
 from airflow_dla.ledger import SqlLedger, connect
 from airflow_dla.ledger.database import Transaction
+from airflow_dla.ledger.schema import HEAD
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,10 @@ def test_missing_driver_names_the_extra() -> None:
 def test_ledger_that_was_never_made(empty_url: str) -> None:
     """Before the first upgrade every operation says what to run, and creates nothing."""
     ledger = connect(empty_url)
-    assert ledger.schema() == (None, "0001")
+    assert ledger.schema() == (None, HEAD)
     with pytest.raises(LedgerVersion, match=r"holds no ledger yet; run `airflow dla ledger upgrade`"):
         ledger.jobs()
-    assert ledger.schema() == (None, "0001")
+    assert ledger.schema() == (None, HEAD)
     ledger.upgrade()
     assert ledger.jobs() == ()
     ledger.close()
@@ -82,13 +83,13 @@ def test_ledger_of_a_newer_version(ledger_url: str) -> None:
         connection.execute(text("UPDATE dla_alembic_version SET version_num = '9999'"))
     ledger = connect(ledger_url)
     try:
-        assert ledger.schema() == ("9999", "0001")
+        assert ledger.schema() == ("9999", HEAD)
         for operation in (ledger.now, ledger.upgrade):
-            with pytest.raises(LedgerVersion, match=r"newer than the 0001.*upgrade airflow-dla"):
+            with pytest.raises(LedgerVersion, match=rf"newer than the {HEAD}.*upgrade airflow-dla"):
                 operation()
     finally:
         with engine.begin() as connection:
-            connection.execute(text("UPDATE dla_alembic_version SET version_num = '0001'"))
+            connection.execute(text("UPDATE dla_alembic_version SET version_num = :head"), {"head": HEAD})
         engine.dispose()
         ledger.close()
 

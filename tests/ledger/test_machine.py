@@ -7,14 +7,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from contracts.ledger import first_come, job, node
+from contracts.ledger import demand, first_come, job, node
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from airflow_dla.errors import Conflict
-from airflow_dla.ledger import Attempt, Event, connect
-from airflow_dla.specs import AttemptState, Exit, ExitReason
+from airflow_dla.errors import Conflict, LedgerError, NotFound
+from airflow_dla.ledger import Attempt, Decision, Event, connect
+from airflow_dla.specs import Account, AttemptState, Exit, ExitReason, Grant, TeamSpec
 
 _TASKS = ("a", "b", "c", "d")
 _REASONS = st.sampled_from(ExitReason)
@@ -44,6 +44,8 @@ class Attempts(RuleBasedStateMachine):
         self.seen: dict[str, AttemptState] = {}
         self.events: tuple[Event, ...] = ()
         self.number = itertools.count()
+        self.priorities: dict[str, int] = {}
+        self.used = 0.0
 
     def teardown(self) -> None:
         """Throw the ledger away."""
@@ -69,6 +71,82 @@ class Attempts(RuleBasedStateMachine):
     def round(self, *, force: bool, lease_s: float) -> None:
         """Somebody runs a round."""
         self.ledger.round(first_come, holder="h", lease_s=lease_s, force=force)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), cpu=st.sampled_from([0.5, 1.0, 2.0, 4.0]))
+    def target(self, data: st.DataObject, cpu: float) -> None:
+        """Let a round change a grant, rightly or not."""
+        id_ = self._pick(data)
+        wanted = Grant(id=id_, node="n", amounts={"cpu": cpu})
+        before = self.ledger.snapshot()
+        try:
+            self.ledger.round(lambda _: Decision(targets={id_: wanted}), holder="h", lease_s=60, force=True)
+        except LedgerError:
+            assert self.ledger.snapshot().held == before.held
+            return
+        (held,) = [held for held in self.ledger.snapshot().held if held.grant.id == id_]
+        assert (held.target or held.grant).amounts == wanted.amounts
+
+    @rule(data=st.data(), applied=st.booleans(), now=st.booleans())
+    def resized(self, data: st.DataObject, *, applied: bool, now: bool) -> None:
+        """Confirm or refuse a target, or one that nobody set."""
+        told = [held for held in self.ledger.snapshot().held if held.target is not None]
+        if not told:
+            return
+        held = data.draw(st.sampled_from(told), label="held")
+        assert held.target is not None
+        target = held.target if now else Grant(id=held.grant.id, node="n", amounts={"cpu": 3.5})
+        self.ledger.resized(held.grant.id, target=target, applied=applied)
+        (after,) = [found for found in self.ledger.snapshot().held if found.grant.id == held.grant.id]
+        assert after.grant == (held.target if now and applied else held.grant)
+        assert after.target == (None if now else held.target)
+        assert after.rigid == (held.rigid or (now and not applied))
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def preempt(self, data: st.DataObject) -> None:
+        """Let a round preempt: what is held is told to stop, or ends when nothing runs; else nothing happens."""
+        id_ = self._pick(data)
+        before = self.ledger.attempts([id_])[id_]
+        try:
+            self.ledger.round(lambda _: Decision(preempted={id_: "why"}), holder="h", lease_s=60, force=True)
+        except LedgerError:
+            assert before.lease is None
+            return
+        after = self.ledger.attempts([id_])[id_]
+        assert after.stop is (before.stop or ExitReason.PREEMPTED)
+        assert after.ended is (before.state is AttemptState.GRANTED)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), priority=st.integers(-2, 2))
+    def prioritize(self, data: st.DataObject, priority: int) -> None:
+        """Change a job's priority."""
+        attempt = self.ledger.attempts([self._pick(data)]).popitem()[1]
+        last = self.ledger.last_attempt(attempt.job)
+        assert last is not None
+        try:
+            self.priorities[self.ledger.set_priority(attempt.job, priority, by="me").id] = priority
+        except NotFound:
+            assert last.ended
+
+    @rule(weights=st.dictionaries(st.sampled_from(["a", "b", "default"]), st.sampled_from([1.0, 2.0])), used=st.floats(0, 9))
+    def teams(self, weights: dict[str, float], used: float) -> None:
+        """Make other teams, and account for one."""
+        wanted = {name: TeamSpec(name=name, weight=weight) for name, weight in weights.items()}
+        kept = {team.name: team for team in self.ledger.teams() if team.name == "default"}
+        self.ledger.apply_teams(list(wanted.values()), by="me")
+        assert {team.name: team for team in self.ledger.teams()} == {**kept, **wanted}
+        account = Account(team="a", gpu_hours=used)
+        self.ledger.round(lambda _: Decision(accounts=(account,)), holder="h", lease_s=60, force=True)
+        self.used = used
+
+    @rule(cpu=st.integers(1, 2))
+    def bare(self, cpu: int) -> None:
+        """Take and release a grant that belongs to no job."""
+        id_ = f"bare-{next(self.number)}"
+        self.ledger.request(demand(id_, cpu=cpu))
+        self.ledger.round(first_come, holder="h", lease_s=60)
+        self.ledger.release([id_])
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data(), holder=st.sampled_from(["h", "other"]))
@@ -116,8 +194,19 @@ class Attempts(RuleBasedStateMachine):
 
     @invariant()
     def never_over_capacity(self) -> None:
-        """Give at most what the node has."""
-        assert sum(lease.grant.amounts["cpu"] for lease in self.ledger.leases()) <= 4
+        """Give at most what the node has, with all that is promised."""
+        assert sum(grant.amounts["cpu"] for grant in self.ledger.snapshot().live) <= 4
+
+    @invariant()
+    def words_are_kept(self) -> None:
+        """Priorities that were set last, accounts of teams that may have gone, attempts that have what their grants say."""
+        seen = self.ledger.snapshot()
+        found = {waiting.id: waiting.priority for waiting in seen.pending} | {held.grant.id: held.demand.priority for held in seen.held}
+        assert all(self.priorities.get(id_, 0) == priority for id_, priority in found.items())
+        assert [account.gpu_hours for account in seen.accounts] in ([], [self.used])
+        attempts = self.ledger.attempts(held.grant.id for held in seen.held)
+        assert all(attempts[held.grant.id].grant == held.grant for held in seen.held)
+        assert all((attempts[held.grant.id].stop is not None) == held.stopping for held in seen.held)
 
     @invariant()
     def one_live_attempt_of_a_job(self) -> None:

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from airflow_dla.specs import (
     RESOURCES,
+    Account,
     AgentSpec,
     ArtifactRef,
     Demand,
     Entrypoint,
     Exit,
     ExitReason,
+    Expected,
     Grant,
     JobFile,
     JobKey,
@@ -26,6 +28,7 @@ from airflow_dla.specs import (
     Reason,
     Request,
     Spec,
+    TeamSpec,
     UriRef,
 )
 
@@ -35,6 +38,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0@
 remarks = texts | st.just("")
 finite = st.floats(allow_nan=False, allow_infinity=False)
 amounts = st.floats(min_value=0.0, max_value=1e12, allow_nan=False)
+lengths = st.floats(1e-9, 1e12)
 naturals = st.integers(min_value=0, max_value=2**62)
 integers = st.integers(min_value=-(2**62), max_value=2**62)
 json_values = st.recursive(
@@ -123,6 +127,11 @@ demands = st.builds(
     priority=integers,
     weight=st.floats(1e-6, 1e6),
     created_at=amounts,
+    preemptible=st.booleans(),
+    gang=st.none() | texts,
+    gang_size=st.integers(1, 64),
+    deadline=st.none() | amounts,
+    run_s=st.none() | lengths,
 )
 grants = st.builds(
     Grant,
@@ -145,6 +154,48 @@ reasons = st.builds(
     never=st.booleans(),
     text=texts,
 )
+teams = st.builds(
+    TeamSpec,
+    name=identifiers,
+    parent=st.none() | identifiers,
+    weight=st.floats(1e-6, 1e6),
+    guaranteed=resource_amounts,
+    borrow=resource_amounts,
+    lend=resource_amounts,
+    quota=resource_amounts,
+    reclaim_after_s=st.none() | amounts,
+    max_priority=st.none() | integers,
+    gpu_hours=st.none() | amounts,
+    period_s=lengths,
+    tokens=st.none() | amounts,
+    preemptible=st.booleans(),
+    dags=tuples_of(texts),
+    bundles=tuples_of(texts),
+    airflow_teams=tuples_of(texts),
+)
+accounts = st.builds(
+    Account,
+    team=identifiers,
+    at=amounts,
+    past_use=resource_amounts,
+    gpu_hours=amounts,
+    period_at=amounts,
+    tokens=st.none() | amounts,
+    refilled_at=amounts,
+)
+expected = st.builds(
+    Expected,
+    id=texts,
+    amounts=resource_amounts,
+    at=amounts,
+    late_s=amounts,
+    run_s=lengths,
+    dag=remarks,
+    task=remarks,
+    team=texts,
+    priority=integers,
+    place=texts,
+)
 keys = st.builds(JobKey, dag=texts, run=texts, task=texts, index=st.integers(-1, 10_000))
 policies = st.builds(
     JobPolicy,
@@ -153,9 +204,12 @@ policies = st.builds(
     priority=integers,
     preemptible=st.booleans(),
     wait_timeout_s=st.none() | amounts,
-    run_timeout_s=st.none() | st.floats(1e-9, 1e12),
+    run_timeout_s=st.none() | lengths,
     infra_retries=naturals,
     grace_s=amounts,
+    deadline_s=st.none() | lengths,
+    gang=identifiers,
+    gang_size=st.integers(1, 64),
     overrides=json_mappings,
 )
 jobs = st.builds(
@@ -171,6 +225,7 @@ jobs = st.builds(
     policy=policies,
     code=st.none() | artifacts,
     seed=naturals,
+    expected_s=st.none() | lengths,
     lineage=json_mappings,
     protocol=protocols,
 )
@@ -190,7 +245,7 @@ job_files = st.builds(
     code=st.none() | artifacts,
     seed=naturals,
     grace_s=amounts,
-    run_timeout_s=st.none() | st.floats(1e-9, 1e12),
+    run_timeout_s=st.none() | lengths,
     protocol=protocols,
 )
 keeper_files = st.builds(KeeperFile, pid=st.integers(1, 2**22), boot_id=texts, start_ticks=naturals, limits=remarks, protocol=protocols)
@@ -211,10 +266,12 @@ exits = st.builds(
 
 #: Every word that reads and writes itself as a mapping, and a strategy for it.
 WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
+    Account: accounts,
     AgentSpec: agents,
     ArtifactRef: artifacts,
     Demand: demands,
     Exit: exits,
+    Expected: expected,
     Grant: grants,
     JobFile: job_files,
     JobKey: keys,
@@ -225,5 +282,6 @@ WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
     Node: nodes,
     Reason: reasons,
     Request: requests(),
+    TeamSpec: teams,
     UriRef: uris,
 }

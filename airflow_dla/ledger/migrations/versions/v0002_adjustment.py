@@ -20,21 +20,45 @@ _PLAIN: dict[str, Any] = {"preemptible": False, "gang_size": 1}
 
 def upgrade() -> None:
     """Add the columns and tables; what waits or is held already goes on as it was."""
+    specs = _specs_of_attempts()
     _anew("dla_teams", _teams(), _team)
-    _anew("dla_demands", _demands(), _waiting)
+    _anew("dla_demands", _demands(), lambda row: _waiting(row, specs.get(row["id"])))
     op.create_index("dla_demands_order", "dla_demands", ["created_at", "id"])
-    _anew("dla_grants", _grants(), _held)
+    stopping = set(op.get_bind().execute(sa.text("SELECT id FROM dla_attempts WHERE stop IS NOT NULL")).scalars())
+    _anew("dla_grants", _grants(), lambda row: _held(row, specs.get(row["id"])) | {"stopping": row["id"] in stopping})
     op.create_index("dla_grants_order", "dla_grants", ["granted_at", "id"])
-    op.add_column("dla_attempts", sa.Column("stop_why", sa.Text))
     op.add_column("dla_workspace", sa.Column("due_at", sa.Float))
+    op.create_table("dla_accounts", sa.Column("team", sa.Text, primary_key=True), sa.Column("account", sa.Text, nullable=False))
+    _expected()
+    _attempts(specs)
+
+
+def _specs_of_attempts() -> dict[str, dict[str, Any]]:
+    found = op.get_bind().execute(sa.text("SELECT id, spec FROM dla_attempts"))
+    return {row.id: json.loads(row.spec) for row in found}
+
+
+def _expected() -> None:
     op.create_table(
         "dla_expected",
         sa.Column("source", sa.Text, primary_key=True),
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("at", sa.Float, nullable=False),
+        sa.Column("until", sa.Float, nullable=False),
         sa.Column("job", sa.Text, nullable=False),
     )
-    op.create_index("dla_expected_at", "dla_expected", ["at"])
+    op.create_index("dla_expected_until", "dla_expected", ["until"])
+
+
+def _attempts(specs: dict[str, dict[str, Any]]) -> None:
+    """Add what past runs are looked for by."""
+    op.add_column("dla_attempts", sa.Column("stop_why", sa.Text))
+    op.add_column("dla_attempts", sa.Column("team", sa.Text))
+    teams = [{"id": id_, "team": spec.get("policy", {}).get("team", "default")} for id_, spec in specs.items()]
+    if teams:
+        op.get_bind().execute(sa.text("UPDATE dla_attempts SET team = :team WHERE id = :id"), teams)
+    op.drop_index("dla_jobs_dag", "dla_jobs")
+    op.create_index("dla_jobs_dag_task", "dla_jobs", ["dag", "task"])
 
 
 def _anew(name: str, columns: list[sa.Column[Any]], convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -49,12 +73,13 @@ def _teams() -> list[sa.Column[Any]]:
     return [
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("team", sa.Text, nullable=False),
-        sa.Column("account", sa.Text),
     ]
 
 
 def _team(row: dict[str, Any]) -> dict[str, Any]:
-    return {"name": row["name"], "team": json.dumps({"name": row["name"]})}
+    quota = json.loads(row["quota"])
+    known = {"weight": row["weight"]} if row["weight"] != 1.0 else {}
+    return {"name": row["name"], "team": json.dumps({"name": row["name"], **known, **({"quota": quota} if quota else {})})}
 
 
 def _demands() -> list[sa.Column[Any]]:
@@ -83,9 +108,13 @@ def _demand() -> list[sa.Column[Any]]:
     ]
 
 
-def _waiting(row: dict[str, Any]) -> dict[str, Any]:
+def _waiting(row: dict[str, Any], spec: dict[str, Any] | None) -> dict[str, Any]:
     pinned = row.pop("node")
-    return {**row, **_PLAIN, "job": bool(row["job"]), "pinned": pinned}
+    return {**row, **_PLAIN, **_may_be_preempted(spec), "job": bool(row["job"]), "pinned": pinned}
+
+
+def _may_be_preempted(spec: dict[str, Any] | None) -> dict[str, Any]:
+    return {"preemptible": bool((spec or {}).get("policy", {}).get("preemptible", False))}
 
 
 def _grants() -> list[sa.Column[Any]]:
@@ -106,15 +135,22 @@ def _grants() -> list[sa.Column[Any]]:
     ]
 
 
-def _held(row: dict[str, Any]) -> dict[str, Any]:
-    """Take what was granted for what was asked: of a grant, the first schema kept no more."""
-    asked = {
-        "request": json.dumps(json.loads(row["granted"]).get("amounts", {})),
-        "place": "any",
-        "team": "default",
-        "priority": 0,
+def _held(row: dict[str, Any], spec: dict[str, Any] | None) -> dict[str, Any]:
+    """Take the demand from the attempt's spec, or what was granted for what was asked: the first schema kept no more."""
+    asked = _granted(json.loads(row["granted"]).get("amounts", {})) if spec is None else spec["request"]
+    policy = (spec or {}).get("policy", {})
+    wanted = {
+        "request": json.dumps(asked),
+        "place": policy.get("place", "any"),
+        "team": policy.get("team", "default"),
+        "priority": policy.get("priority", 0),
         "weight": 1.0,
         "created_at": row["granted_at"],
     }
-    more = {"job": bool(row["job"]), "suspect": bool(row["suspect"]), "rigid": False, "stopping": False}
-    return {**row, **asked, **_PLAIN, **more}
+    more = {"job": bool(row["job"]), "suspect": bool(row["suspect"]), "rigid": False}
+    return {**row, **wanted, **_PLAIN, **_may_be_preempted(spec), **more}
+
+
+def _granted(amounts: dict[str, float]) -> dict[str, Any]:
+    """Return a request that was answered by these amounts; one cannot ask for nothing, but can be given it."""
+    return {resource: amount for resource, amount in amounts.items() if amount > 0} or {"cpu": "0.0-1.0"}

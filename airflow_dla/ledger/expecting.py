@@ -1,0 +1,41 @@
+"""What is expected to ask for resources, source by source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select
+
+from airflow_dla.ledger import rows
+from airflow_dla.ledger.database import Transaction
+from airflow_dla.ledger.demands import batched
+from airflow_dla.ledger.nodes import mark_due
+from airflow_dla.ledger.schema import expected
+from airflow_dla.specs import Expected
+
+
+def expect(tx: Transaction, source: str, jobs: Sequence[Expected]) -> None:
+    """Make these all that a source expects; what is over already is left out."""
+    new = {job.id: (job, rows.dump(job.to_mapping())) for job in jobs if _until(job) >= tx.now}
+    mine = select(expected.c.id, expected.c.job).where(expected.c.source == source, expected.c.until >= tx.now)
+    known = {row.id: row.job for row in tx.connection.execute(mine)}
+    changed = {id_ for id_ in {*known, *new} if id_ not in new or known.get(id_) != new[id_][1]}
+    for part in batched(changed):
+        tx.connection.execute(delete(expected).where(expected.c.source == source, expected.c.id.in_(part)))
+    written = [
+        {"source": source, "id": id_, "at": job.at, "until": _until(job), "job": text} for id_, (job, text) in new.items() if id_ in changed
+    ]
+    if written:
+        tx.connection.execute(insert(expected), written)
+    if changed:
+        mark_due(tx)
+
+
+def _until(job: Expected) -> float:
+    return job.at + job.late_s
+
+
+def ahead(tx: Transaction) -> tuple[Expected, ...]:
+    """Return what is still expected, in order of time."""
+    query = select(expected.c.job).where(expected.c.until >= tx.now).order_by(expected.c.at, expected.c.source, expected.c.id)
+    return tuple(rows.expected(text) for text in tx.connection.execute(query).scalars())
