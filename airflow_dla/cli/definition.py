@@ -18,7 +18,7 @@ _WHY = Arg(("--why",), default="", metavar="TEXT", help="Why, for the log")
 
 def get_cli_commands() -> list[CLICommand]:
     """Return the group ``airflow dla``."""
-    commands = (*_alone(), _ledger(), _agents(), _jobs(), _models(), _artifacts())
+    commands = (*_alone(), _ledger(), _nodes(), _teams(), _agents(), _jobs(), _models(), _artifacts())
     return [GroupCommand(name="dla", help="Deep-learning agents: jobs, allocation, models, artifacts", subcommands=commands)]
 
 
@@ -36,7 +36,25 @@ def _alone() -> tuple[ActionCommand, ...]:
         _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", *_EVERYWHERE),
         _command("allocate", "allocate.allocate", "Solve an allocation problem from a file; needs no workspace", file, _JSON),
         _simulate(),
+        _why(),
+        _usage(),
     )
+
+
+def _why() -> ActionCommand:
+    task = Arg(("task",), metavar="TASK", help="DAG.TASK, TASK, or the id of a job or attempt")
+    run = Arg(("--run",), metavar="RUN", help="Only this run (default: every one that lives, else the last)")
+    return _command("why", "why.why", "Say why a job waits or got what it got, and what would help", task, run, *_EVERYWHERE)
+
+
+def _usage() -> ActionCommand:
+    args = (
+        Arg(("--by",), choices=("team", "dag", "model"), default="team", help="Sum up by team (default), dag or model"),
+        Arg(("--since",), type=duration, default=30 * 86_400.0, metavar="TIME", help="Jobs asked for since then, like 7d (default: 30d)"),
+        Arg(("--limit",), type=natural, default=100_000, metavar="N", help="At most so many attempts, newest first (default: 100000)"),
+        *_EVERYWHERE,
+    )
+    return _command("usage", "teams.show_usage", "Sum up GPU-hours granted, used and idle, their cost, and waiting", *args)
 
 
 def _simulate() -> ActionCommand:
@@ -68,6 +86,27 @@ def _ledger() -> GroupCommand:
     return GroupCommand(name="ledger", help="The ledger's schema", subcommands=commands)
 
 
+def _nodes() -> GroupCommand:
+    name = Arg(("name",), metavar="NAME", help="Name of a node")
+    file = Arg(("file",), metavar="FILE", help="YAML or JSON by name: {a1: {capacity: {cpu: 64, gpu: 8}, labels: {gpu_type: a100}}}")
+    commands = (
+        _command("list", "nodes.list_nodes", "List nodes: what they have and what of it is granted", *_EVERYWHERE),
+        _command("declare", "nodes.declare", "Register machines that others launch jobs on, for `granted` operators", file, *_EVERYWHERE),
+        _command("remove", "nodes.remove", "Take a node out; nothing more is granted there", name, *_EVERYWHERE),
+    )
+    return GroupCommand(name="nodes", help="What there is to grant", subcommands=commands)
+
+
+def _teams() -> GroupCommand:
+    file = Arg(("file",), metavar="FILE", help="YAML or JSON by name: {vision: {guaranteed: {gpu: 4}, dags: ['ocr_*']}}")
+    dry = Arg(("--dry-run",), action="store_true", help="Only say what would change")
+    commands = (
+        _command("list", "teams.list_teams", "List teams: what they may have and what they hold", *_EVERYWHERE),
+        _command("apply", "teams.apply", "Make the teams of a file the teams there are, and say what that changes", file, dry, *_EVERYWHERE),
+    )
+    return GroupCommand(name="teams", help="Who pays: guarantees, borrowing, budgets", subcommands=commands)
+
+
 def _agents() -> GroupCommand:
     name = Arg(("name",), metavar="NAME", help="Name of an agent")
     source = Arg(("source",), metavar="FILE", help="A YAML or JSON file, or module:name of a Python value, as agent() returns it")
@@ -83,12 +122,14 @@ def _jobs() -> GroupCommand:
     state = Arg(("--state",), metavar="STATE", help="Only jobs that are live, or in this state, or ended for this reason")
     dag = Arg(("--dag",), metavar="DAG", help="Only jobs of this DAG")
     limit = Arg(("--limit",), type=natural, default=100, metavar="N", help="At most so many, newest first (default: 100)")
+    number = Arg(("priority",), type=int, metavar="N", help="Larger goes first")
     follow = Arg(("-f", "--follow"), action="store_true", help="Go on until the job ends")
     commands = (
         _command("list", "jobs.list_jobs", "List jobs, newest first", state, dag, limit, *_EVERYWHERE),
         _command("show", "jobs.show", "Show a job: its state, what it was granted and why, how it ended", _JOB, *_EVERYWHERE),
         _command("logs", "jobs.logs", "Print what a job on this host wrote", _JOB, follow, *_EVERYWHERE),
         _command("stop", "jobs.stop", "Stop a job", _JOB, *_EVERYWHERE),
+        _command("priority", "jobs.priority", "Change the priority of a job that waits or runs", _JOB, number, *_EVERYWHERE),
     )
     return GroupCommand(name="jobs", help="Jobs", subcommands=commands)
 

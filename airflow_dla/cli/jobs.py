@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -46,6 +47,14 @@ def stop(args: Namespace) -> Answer:
         attempt = _stop_here(reach.workspace(), attempt)
     said = f"ended: {_ending(attempt)}" if attempt.ended else "asked to stop; whoever follows it will stop it"
     return Answer(_document(attempt), f"{attempt.id} {said}")
+
+
+@command
+def priority(args: Namespace) -> Answer:
+    """Change a job's priority while it waits or runs; the next round goes by it."""
+    ledger = Reach(args.conn_id).ledger
+    attempt = ledger.set_priority(_find(ledger, args.job).job, args.priority, by=getpass.getuser())
+    return Answer(_document(attempt), f"{attempt.id} has priority {attempt.spec.policy.priority} now")
 
 
 def logs(args: Namespace) -> None:
@@ -133,6 +142,8 @@ def _document(attempt: Attempt) -> dict[str, Any]:
         "key": attempt.spec.key.to_mapping(),
         "state": attempt.state.value,
         "stop": attempt.stop.value if attempt.stop else None,
+        "team": attempt.spec.policy.team,
+        "priority": attempt.spec.policy.priority,
         "granted": attempt.grant.to_mapping() if attempt.grant else None,
         "reason": attempt.reason.to_mapping() if attempt.reason else None,
         "exit": attempt.exit.to_mapping() if attempt.exit else None,

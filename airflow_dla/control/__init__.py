@@ -3,28 +3,36 @@
 A `Workspace` holds the objects that hooks built. `run_round` grants, `launch` starts
 what was granted, a `Crew` follows many jobs from one thread (a `Follow` each) and takes
 the reaper's turn, `prepare` looks for what would fail before anything is launched.
+`assigned` says which team pays, `usage` who used how much.
 """
 
+from airflow_dla.control.belonging import Origin, assigned, owner
 from airflow_dla.control.crew import Crew
 from airflow_dla.control.follow import Follow, Listener
 from airflow_dla.control.launch import launch
 from airflow_dla.control.prepare import check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.control.reaper import reap
 from airflow_dla.control.rounds import decide, refuse_never_grantable, run_round
+from airflow_dla.control.usage import Usage, usage
 from airflow_dla.control.workspace import Timing, Workspace
 
 __all__ = [
     "Crew",
     "Follow",
     "Listener",
+    "Origin",
     "Timing",
+    "Usage",
     "Workspace",
+    "assigned",
     "check_entrypoint",
     "decide",
     "launch",
+    "owner",
     "reap",
     "refuse_never_grantable",
     "resolve_inputs",
     "run_round",
     "ship_code",
+    "usage",
 ]
