@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_dla.operators.evaluate_model",
                     "airflow_dla.operators.save_model",
                     "airflow_dla.operators.infer",
+                    "airflow_dla.operators.granted",
                 ],
             }
         ],
@@ -38,7 +39,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_dla.hooks.workspace", "airflow_dla.hooks.jobs", "airflow_dla.hooks.resource_allocation"],
             }
         ],
-        "triggers": [{"integration-name": integration, "python-modules": ["airflow_dla.triggers.job"]}],
+        "triggers": [{"integration-name": integration, "python-modules": ["airflow_dla.triggers.grant", "airflow_dla.triggers.job"]}],
         "connection-types": [
             {
                 "connection-type": "dla",

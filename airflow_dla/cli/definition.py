@@ -102,7 +102,7 @@ def _teams() -> GroupCommand:
     dry = Arg(("--dry-run",), action="store_true", help="Only say what would change")
     commands = (
         _command("list", "teams.list_teams", "List teams: what they may have and what they hold", *_EVERYWHERE),
-        _command("apply", "teams.apply", "Make the teams of a file the teams there are, and say what that changes", file, dry, *_EVERYWHERE),
+        _command("apply", "teams.apply", "Make a file's teams the teams there are; say what changes", file, dry, *_EVERYWHERE),
     )
     return GroupCommand(name="teams", help="Who pays: guarantees, borrowing, budgets", subcommands=commands)
 

@@ -52,7 +52,7 @@ def remove(args: Namespace) -> Answer:
 def _read(name: str, raw: object, where: str) -> Node:
     given = dict(mapping(raw, where))
     if given.get("place", "declared") == "local":
-        raise InvalidSpec(f"{where}.place must not be 'local': a local node is the host of a worker, and registers itself; name another place")
+        raise InvalidSpec(f"{where}.place must not be 'local': a worker's host registers itself as a local node; name another place")
     return Node.from_mapping({"place": "declared", **given, "name": name}, where)
 
 

@@ -88,7 +88,8 @@ def _state(team: TeamSpec, ledger: Ledger) -> dict[str, Any]:
     seen = ledger.snapshot()
     account = next((found for found in seen.accounts if found.team == team.name), None)
     mine = [held.grant.amounts for held in seen.held if held.demand.team == team.name]
-    holds = {resource: sum(amounts.get(resource, 0.0) for amounts in mine) for resource in sorted({key for amounts in mine for key in amounts})}
+    resources = sorted({resource for amounts in mine for resource in amounts})
+    holds = {resource: sum(amounts.get(resource, 0.0) for amounts in mine) for resource in resources}
     return {
         **team.to_mapping(),
         "weight": team.weight,
@@ -102,7 +103,8 @@ def _state(team: TeamSpec, ledger: Ledger) -> dict[str, Any]:
 def _row(state: Mapping[str, Any]) -> tuple[object, ...]:
     written = [describe_amounts(state.get(name, {})) or None for name in ("guaranteed", "borrow", "lend", "quota")]
     budget = f"{state['gpu_hours_spent']:.1f}" + (f" of {state['gpu_hours']:g}" if "gpu_hours" in state else "")
-    return state["name"], state.get("parent"), f"{state['weight']:g}", *written, budget, describe_amounts(state["holds"]) or None, state["waiting"]
+    holds = describe_amounts(state["holds"]) or None
+    return state["name"], state.get("parent"), f"{state['weight']:g}", *written, budget, holds, state["waiting"]
 
 
 def _change(change: TeamChange) -> str:

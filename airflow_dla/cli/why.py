@@ -64,6 +64,7 @@ def _rivals(attempt: Attempt, seen: Snapshot) -> Iterator[Held]:
 
 def _document(attempt: Attempt, seen: Snapshot) -> dict[str, Any]:
     held = _held(attempt, seen)
+    rivals = [{"id": rival.demand.id, "team": rival.demand.team, "amounts": dict(rival.grant.amounts)} for rival in _rivals(attempt, seen)]
     return {
         "job": attempt.job,
         "attempt": attempt.id,
@@ -77,7 +78,7 @@ def _document(attempt: Attempt, seen: Snapshot) -> dict[str, Any]:
         "reason": attempt.reason.to_mapping() if attempt.reason else None,
         "stop": attempt.stop.value if attempt.stop else None,
         "stop_why": attempt.stop_why,
-        "held_by": [{"id": rival.demand.id, "team": rival.demand.team, "amounts": dict(rival.grant.amounts)} for rival in _rivals(attempt, seen)],
+        "held_by": rivals,
     }
 
 

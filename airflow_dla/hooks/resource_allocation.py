@@ -13,7 +13,7 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from airflow_dla.control import Workspace, refuse_never_grantable, run_round
-from airflow_dla.errors import GrantLost, JobTimedOut, LedgerUnavailable
+from airflow_dla.errors import GrantLost, JobTimedOut, LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook
 from airflow_dla.ledger import Lease, Round
 from airflow_dla.specs import Demand, Grant, JobPolicy, Reason, Request
@@ -85,22 +85,54 @@ class ResourceAllocationHook(BaseHook):
             team=read.team,
             priority=read.priority,
         )
-        refuse_never_grantable(workspace, demand)
-        workspace.ledger.request(demand)
         try:
-            lease = self._wait(workspace, demand.id, read.wait_timeout_s)
-            with _Renewal(workspace, demand.id):
+            self.ask(demand)
+            self._wait(workspace, demand.id, read.wait_timeout_s)
+            with self.holding(demand.id) as lease:
                 yield lease.grant
         finally:
             workspace.ledger.release([demand.id])
 
-    def _wait(self, workspace: Workspace, demand: str, timeout_s: float | None) -> Lease:
+    def ask(self, demand: Demand) -> Lease | Reason | None:
+        """Write a demand unless it is there already, run a round, and return its lease or why it waits.
+
+        Raises
+        ------
+        NeverGrantable
+            If no node is large enough.
+        """
+        workspace = self.get_conn()
+        refuse_never_grantable(workspace, demand)
+        workspace.ledger.request(demand)
+        run_round(workspace)
+        return workspace.ledger.answer(demand.id)
+
+    @contextlib.contextmanager
+    def holding(self, demand: str) -> Iterator[Lease]:
+        """Renew a grant's lease for as long as the block runs, taking it over from whoever held it; frees nothing.
+
+        Raises
+        ------
+        NotFound
+            If it is not granted.
+        GrantLost
+            In the middle of the block, when the grant is about to be taken away.
+        """
+        workspace = self.get_conn()
+        workspace.ledger.renew([demand], holder=workspace.follower, lease_s=workspace.timing.lease_s)
+        answer = workspace.ledger.answer(demand)
+        if not isinstance(answer, Lease):
+            raise NotFound(f"demand {demand!r} waits and holds nothing; ask for it and wait first")
+        with _Renewal(workspace, demand):
+            yield answer
+
+    def _wait(self, workspace: Workspace, demand: str, timeout_s: float | None) -> None:
         began, said = time.monotonic(), ""
         while True:
             run_round(workspace)
             answer = workspace.ledger.answer(demand)
             if isinstance(answer, Lease):
-                return answer
+                return
             text = answer.text if isinstance(answer, Reason) else "the first round has not come yet"
             if text != said:
                 said = text

@@ -3,10 +3,12 @@
 `JobOperator` runs any entrypoint; the verbs are presets of a few lines:
 `PrepareDataOperator`, `TrainModelOperator`, `EvaluateModelOperator` (report and gate),
 `SaveModelOperator` (model version and alias) and `InferenceOperator` (batch). Where a
-job runs is a value, its place, and never another class.
+job runs is a value, its place, and never another class. `granted` puts an operator of
+anybody else's behind a grant.
 """
 
 from airflow_dla.operators.evaluate_model import EvaluateModelOperator
+from airflow_dla.operators.granted import granted
 from airflow_dla.operators.infer import InferenceOperator
 from airflow_dla.operators.job import JobOperator
 from airflow_dla.operators.prepare_data import PrepareDataOperator
@@ -20,4 +22,5 @@ __all__ = [
     "PrepareDataOperator",
     "SaveModelOperator",
     "TrainModelOperator",
+    "granted",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from airflow_dla.control import Workspace, check_entrypoint, resolve_inputs, ship_code
+from airflow_dla.control import Origin, Workspace, assigned, check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.specs import NO_AGENT, AgentSpec, Entrypoint, JobKey, JobSpec, Reference, Request, reference
@@ -56,7 +56,16 @@ def lineage(context: Context) -> dict[str, Any]:
         "run_type": str(getattr(run.run_type, "value", run.run_type)),
         "try": context["ti"].try_number,
         "max_tries": context["ti"].max_tries,
+        **origin(context),
     }
+
+
+def origin(context: Context) -> dict[str, str]:
+    """Return where a DAG comes from, as far as Airflow tells its tasks: its bundle and its Airflow team."""
+    ti = context["ti"]
+    bundle = getattr(getattr(ti, "bundle_instance", None), "name", None)
+    team = getattr(ti, "stats_tags", {}).get("team_name")
+    return {**({"bundle": bundle} if bundle else {}), **({"airflow_team": team} if team else {})}
 
 
 def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, Any]) -> JobSpec:
@@ -100,17 +109,21 @@ def read_input(name: str, raw: object) -> Reference:
 
 
 def prepare(workspace: Workspace, spec: JobSpec, dag_folder: Path) -> JobSpec:
-    """Resolve inputs and ship the code: what fails here fails before anything is launched.
+    """Find whose it is, resolve inputs and ship the code: what fails here fails before anything is launched.
 
     Raises
     ------
+    InvalidSpec
+        If the job names a team that its DAG does not belong to.
     NotFound
         If an input, a module, a function or a file does not exist.
     """
+    come = Origin(dag=spec.key.dag, bundle=spec.lineage.get("bundle"), airflow_team=spec.lineage.get("airflow_team"))
+    policy = assigned(spec.policy, workspace.ledger.teams(), come)
     inputs, versions = resolve_inputs(workspace, spec.inputs)
     folder = None if spec.agent.code is None else (dag_folder / spec.agent.code).resolve()
     check_entrypoint(spec.entrypoint, folder)
     code = None if folder is None else ship_code(workspace, folder)
     left_out = sorted(set(spec.inputs) - set(inputs))
     more = {**spec.lineage, **({"models": versions} if versions else {}), **({"left_out": left_out} if left_out else {})}
-    return replace(spec, inputs=inputs, code=code, lineage=more)
+    return replace(spec, policy=policy, inputs=inputs, code=code, lineage=more)

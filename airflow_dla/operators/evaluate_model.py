@@ -13,7 +13,8 @@ from airflow.sdk import Context
 from airflow_dla.control import Workspace
 from airflow_dla.errors import GateFailed
 from airflow_dla.ledger import Attempt
-from airflow_dla.operators.job import JobOperator, failing_for_good
+from airflow_dla.operators.failing import failing_for_good
+from airflow_dla.operators.job import JobOperator
 from airflow_dla.operators.results import made_by, result
 from airflow_dla.registry.gate import Judgement, check_require, judge
 from airflow_dla.specs import ArtifactRef

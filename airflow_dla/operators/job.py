@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
+from airflow.sdk.exceptions import TaskDeferralError
 
-from airflow_dla.errors import DlaError, JobError
+from airflow_dla.errors import JobError
 from airflow_dla.hooks.jobs import JobHook
 from airflow_dla.hooks.workspace import DlaHook
 from airflow_dla.ledger import Attempt
 from airflow_dla.operators.building import Fields, build, job_key, lineage, prepare
+from airflow_dla.operators.failing import failing_for_good
 from airflow_dla.operators.links import ArtifactLink, JobLogLink
 from airflow_dla.operators.results import result, say_end
 from airflow_dla.specs import ExitReason, JobSpec
-from airflow_dla.triggers.job import JobTrigger, this_process
+from airflow_dla.triggers.job import JobTrigger
+from airflow_dla.triggers.settling import this_process
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import PlainXComArg
@@ -214,14 +216,3 @@ def delivered_to_lost_try(last: Attempt, spec: JobSpec) -> bool:
     """
     succeeded = last.exit is not None and last.exit.succeeded and last.delivered_at is not None
     return succeeded and last.spec.lineage.get("max_tries") == spec.lineage.get("max_tries")
-
-
-class failing_for_good:  # noqa: N801 - used like a function
-    """Turn our errors that no retry can mend into the one that Airflow does not retry."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, DlaError) and not error.retryable:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import os
-import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from airflow.sdk import BaseHook, Variable
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -19,22 +14,8 @@ from airflow_dla.control import Follow, Listener, Workspace
 from airflow_dla.errors import LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook, crew_of, open_workspace, resolve_secret
 from airflow_dla.ledger import Attempt
-from airflow_dla.runtime.host import host_id
-from airflow_dla.runtime.processes import boot_id, is_known
 from airflow_dla.specs import ExitReason
-
-T = TypeVar("T")
-
-#: Calls that wait for the ledger; never asyncio's default pool, which has six threads on two cores.
-_LEDGER = ThreadPoolExecutor(4, thread_name_prefix="dla-ledger")
-
-
-#: Seconds the scheduler may need to learn that the process which deferred has ended, at least; measured on a host with nothing else to do.
-_SETTLE_S: Final = 3.0
-#: Seconds between deferral and event where that process cannot be seen.
-_UNSEEN_S: Final = 8.0
-#: Longest wait for that process, in seconds.
-_LONGEST_S: Final = 30.0
+from airflow_dla.triggers.settling import in_ledger_pool, settled
 
 
 class JobTrigger(BaseTrigger):
@@ -52,7 +33,7 @@ class JobTrigger(BaseTrigger):
     inherited_until : float or None
         As of `Follow`.
     task_process : dict or None
-        The process that deferred, as `this_process` tells; no event is fired while it lives.
+        The process that deferred, as `settling.this_process` tells; no event is fired while it lives.
     **_later
         What a newer version may have added; ignored.
     """
@@ -90,25 +71,25 @@ class JobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Follow the job and fire one event when it is over."""
-        settled = asyncio.create_task(self._settled())
+        waiting = asyncio.create_task(settled(self.task_process, seen=self.task_instance is not None))
         try:
             event = await self._over()
-            await settled
+            await waiting
         finally:
-            settled.cancel()
+            waiting.cancel()
         yield event
 
     async def _over(self) -> TriggerEvent:
         workspace = await self._until_answered(self._workspace)
-        attempt = await self._until_answered(lambda: _in_ledger_pool(find_attempt, workspace, self.attempt))
+        attempt = await self._until_answered(lambda: in_ledger_pool(find_attempt, workspace, self.attempt))
         if out_of_reach(workspace, attempt):
             return TriggerEvent({"attempt": attempt.id, "elsewhere": True})
         return await self._follow(workspace, attempt)
 
     async def _workspace(self) -> Workspace:
         settings = await DlaHook(self.dla_conn_id).asettings()
-        workspace = await _in_ledger_pool(open_workspace, settings, "triggerer")
-        await _in_ledger_pool(workspace.check_fingerprint, self.fingerprint)
+        workspace = await in_ledger_pool(open_workspace, settings, "triggerer")
+        await in_ledger_pool(workspace.check_fingerprint, self.fingerprint)
         return workspace
 
     async def _until_answered(self, ask: Callable[[], Any]) -> Any:
@@ -141,27 +122,6 @@ class JobTrigger(BaseTrigger):
         finally:
             crew.leave(follow)
 
-    async def _settled(self) -> None:
-        """Wait until the process that deferred is gone, and the scheduler knows.
-
-        An event fired before that makes Airflow 3.3 fail the task: the executor's
-        success of the first hop then meets a task that is queued or running again
-        (apache/airflow#67287, #71580). A job that runs for longer waits for nothing.
-        The supervisor may reap it seconds later, and under load a turn of the scheduler
-        takes longer than any fixed time: about as long as the process took to begin.
-        """
-        if self.task_process is None or self.task_instance is None:
-            return  # dag.test() has neither executor nor scheduler
-        if self.task_process["host"] != host_id():
-            await asyncio.sleep(_UNSEEN_S)
-            return
-        pid, ticks = self.task_process["pid"], self.task_process["start_ticks"]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST_S):
-                while is_known(pid, boot=boot_id(), start_ticks=ticks):  # noqa: ASYNC110 - another process sets no event
-                    await asyncio.sleep(0.25)
-        await asyncio.sleep(min(_LONGEST_S, max(_SETTLE_S, self.task_process.get("began_after_s", 0.0))))
-
     async def on_kill(self) -> None:
         """Stop the job: a person marked the deferred task, or cleared it.
 
@@ -170,22 +130,8 @@ class JobTrigger(BaseTrigger):
         follow = self._following
         if follow is None:
             workspace = await self._workspace()
-            follow = Follow(workspace, await _in_ledger_pool(find_attempt, workspace, self.attempt), Listener())
+            follow = Follow(workspace, await in_ledger_pool(find_attempt, workspace, self.attempt), Listener())
         crew_of(follow.workspace).join_and_stop(follow, ExitReason.STOPPED)
-
-
-def this_process(waited_s: float = 0.0) -> dict[str, Any]:
-    """Return what names this process for ever, host, pid and start time in clock ticks, and how long it took to begin.
-
-    Parameters
-    ----------
-    waited_s : float
-        Seconds of its life in which it only waited.
-    """
-    stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-    ticks = int(stat.rpartition(")")[2].split()[19])
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return {"host": host_id(), "pid": os.getpid(), "start_ticks": ticks, "began_after_s": max(0.0, age_s - waited_s)}
 
 
 def out_of_reach(workspace: Workspace, attempt: Attempt) -> bool:
@@ -222,17 +168,11 @@ def _listener(said: asyncio.Queue[tuple[str, Any]]) -> Listener:
     return Listener(log=tell("log"), ended=tell("ended"), failed=tell("failed"))
 
 
-async def _in_ledger_pool(call: Callable[..., T], *args: Any) -> T:
-    """Call in a thread of our own, with this coroutine's context, which Airflow's lookups need."""
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_LEDGER, lambda: context.run(call, *args))
-
-
 async def _asecret(where: str) -> str:
     """Return a secret without blocking the event loop where Airflow must be asked."""
     kind, _, name = where.partition(":")
     if kind == "conn":
         return str((await BaseHook.aget_connection(name)).get_uri())
     if kind == "var":
-        return str(await _in_ledger_pool(Variable.get, name))
+        return str(await in_ledger_pool(Variable.get, name))
     return resolve_secret(where)

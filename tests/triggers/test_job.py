@@ -15,7 +15,7 @@ from airflow_dla.hooks import DlaHook
 from airflow_dla.operators import JobOperator
 from airflow_dla.specs import ExitReason
 from airflow_dla.triggers import JobTrigger
-from airflow_dla.triggers.job import this_process
+from airflow_dla.triggers.settling import this_process
 
 pytestmark = pytest.mark.usefixtures("embedded")
 
