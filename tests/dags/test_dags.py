@@ -79,3 +79,11 @@ def test_own_script_runs_unchanged_and_an_edit_takes_effect(tmp_path: Path) -> N
     assert before["metrics"]["train"]["val_acc"] > after["metrics"]["train"]["val_acc"] > 0.5
     assert before["outputs"]["train"]["model"] != after["outputs"]["train"]["model"]
     assert before["inputs"]["train"]["points"]["pin"] == after["inputs"]["train"]["points"]["pin"] != {}
+
+
+@pytest.mark.system
+def test_granted_operators_run(tmp_path: Path) -> None:
+    """Operators that are not ours run behind their grants."""
+    dags = copied(tmp_path)
+    ran = in_airflow(tmp_path, "run", str(dags / "granted_operator.py"), "granted_operator")
+    assert ran["states"] == dict.fromkeys(["count", "count_again"], "success")
