@@ -5,7 +5,8 @@ Job i runs a fraction :math:`x_{ij}` of the time on type j, with :math:`s_i` GPU
 floor, :math:`\max z` with :math:`\sum_j a_{ij} x_{ij} \ge z`, and the largest sum,
 :math:`\max \sum v_{ij} x_{ij}` above given floors. Jobs with equal rows are one column block
 with a multiplicity, which leaves the optimum as it is and makes the programme
-independent of their number.
+independent of their number (`classes`); jobs that come and go change no more than
+multiplicities, so that a `ClassProgramme` is solved again from its last basis.
 
 The idea is Gavel's: Narayanan et al., Heterogeneity-Aware Cluster Scheduling Policies for Deep
 Learning Workloads, OSDI 2020; the programmes are direct where it bisects.
@@ -14,21 +15,20 @@ Learning Workloads, OSDI 2020; the programmes are direct where it bisects.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, brentq, linprog, milp
-from scipy.sparse import csc_array
 
+from airflow_dla.allocation.classes import Classes, group, highest_floor, largest_sum
+from airflow_dla.allocation.programme import Solver
+from airflow_dla.allocation.solver import solver
 from airflow_dla.allocation.table import Floats, Ints
-from airflow_dla.errors import Infeasible, InvalidSpec, SolverFailed
+from airflow_dla.errors import Infeasible, InvalidSpec
 
-_INFEASIBLE = 2
-_SIMPLEX_CLASSES = 300
 _CLOSE = 1e-10
-_MIXER = 0x9E3779B97F4A7C15
+_NOTHING = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,12 @@ class Mix:
         runs = (self.throughput > 0) & (self.gpus[:, None] <= self.capacity)
         _need("throughput on a type with enough GPUs", self.throughput.max(axis=1, initial=0.0), runs.any(axis=1), "> 0 for every job")
 
+    def at(self, jobs: Ints) -> Mix:
+        """Return some of the jobs."""
+        of_jobs = ("throughput", "gpus", "steps", "weight", "elapsed_s", "alone_s", "left_s")
+        given = {name: getattr(self, name) for name in of_jobs}
+        return replace(self, **{name: column[jobs] for name, column in given.items() if column is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class Fractions:
@@ -101,7 +107,90 @@ class Fractions:
     value: float
 
 
-def fractions(objective: str, mix: Mix) -> Fractions:
+class ClassProgramme:
+    """Shares of time of jobs that come and go: each solution starts from the last one.
+
+    Jobs that are alike are one class; when some leave or come, only multiplicities change, and
+    with highspy (extra ``fast``) the last basis is most often still the best one. Which of
+    several best points is found may then depend on what was solved before: where the same
+    jobs must get the same shares whatever went before, ask `fractions`.
+
+    Parameters
+    ----------
+    objective : str
+        One of `OBJECTIVES`.
+    mix : Mix
+        With at least one job of every class that may come.
+    library : str, optional
+        `highspy` or `scipy`; by default the first that is there.
+
+    Attributes
+    ----------
+    of : int array, shape (jobs,)
+        The class of each job.
+    count : float array, shape (classes,)
+        Jobs of each class in `mix`.
+
+    Raises
+    ------
+    InvalidSpec
+        If the objective or the library is unknown.
+    MissingExtra
+        If highspy is asked for and not installed.
+    Infeasible
+        If a deadline has passed (`slo`).
+
+    Examples
+    --------
+    >>> two = Mix(np.array([[4.0, 1.0], [4.0, 1.0], [4.0, 2.0]]), np.ones(3, int), np.array([1, 1]), np.full(3, 100.0))
+    >>> kept = ClassProgramme("makespan", two)
+    >>> left = kept.count.copy()
+    >>> left[kept.of[0]] -= 1
+    >>> round(kept.solve().value, 6), round(kept.solve(left).value, 6)
+    (50.0, 35.714286)
+    """
+
+    def __init__(self, objective: str, mix: Mix, *, library: str | None = None) -> None:
+        if objective not in OBJECTIVES:
+            raise InvalidSpec(f"objective {objective!r} is not known; known are {', '.join(sorted(OBJECTIVES))}")
+        if objective == "slo":
+            _need_time(mix)
+        self._objective = OBJECTIVES[objective]
+        groups = group(np.column_stack([mix.throughput, mix.gpus, *_differences(objective, mix)]))
+        self.of, self.count = groups.of, groups.count
+        self._mix = mix.at(groups.first)
+        self._solver = solver(library)
+
+    def solve(self, count: Floats | None = None) -> Fractions:
+        """Return the best shares.
+
+        Parameters
+        ----------
+        count : float array, shape (classes,), optional
+            Jobs of each class, >= 0 and not all 0; those of `mix` by default.
+
+        Returns
+        -------
+        `Fractions`
+            A row for each class: the shares of each of its jobs.
+
+        Raises
+        ------
+        InvalidSpec
+            If a count breaks its rule.
+        Infeasible
+            If deadlines cannot be kept (`slo`).
+        SolverFailed
+            If HiGHS ends without an optimum.
+        """
+        if count is None:
+            count = self.count
+        elif not (count.shape == self.count.shape and np.isfinite(count).all() and (count >= 0).all() and count.any()):
+            raise InvalidSpec(f"count must be >= 0 and finite for each of {len(self.count)} classes, and not all 0; got {count.tolist()}")
+        return self._objective(self._mix, count, self._solver)
+
+
+def fractions(objective: str, mix: Mix, *, library: str | None = None) -> Fractions:
     """Return the best shares of time under an objective.
 
     Parameters
@@ -110,6 +199,8 @@ def fractions(objective: str, mix: Mix) -> Fractions:
         One of `OBJECTIVES`.
     mix : Mix
         With at least one job.
+    library : str, optional
+        `highspy` or `scipy`; by default the first that is there.
 
     Raises
     ------
@@ -127,9 +218,9 @@ def fractions(objective: str, mix: Mix) -> Fractions:
     >>> round(found.value, 6), found.x.round(6).tolist()
     (35.714286, [[0.6, 0.4], [0.4, 0.6]])
     """
-    if objective not in OBJECTIVES:
-        raise InvalidSpec(f"objective {objective!r} is not known; known are {', '.join(sorted(OBJECTIVES))}")
-    return OBJECTIVES[objective](mix)
+    programme = ClassProgramme(objective, mix, library=library)
+    found = programme.solve()
+    return Fractions(found.x[programme.of], found.value)
 
 
 def proportional(throughput: Floats, gpus: Ints, capacity: Ints, share: Floats | float) -> Floats:
@@ -149,40 +240,41 @@ def proportional(throughput: Floats, gpus: Ints, capacity: Ints, share: Floats |
     return np.asarray((throughput * x / np.maximum(1.0, x.sum(axis=1))[:, None]).sum(axis=1))
 
 
-def _max_min(mix: Mix) -> Fractions:
-    equal = proportional(mix.throughput, mix.gpus, mix.capacity, 1.0 / len(mix.gpus))
-    weight = np.ones(len(mix.gpus)) if mix.weight is None else mix.weight
-    return _highest_floor(mix.throughput * (mix.gpus / (weight * equal))[:, None], mix, interior=True)
+def _max_min(mix: Mix, count: Floats, using: Solver) -> Fractions:
+    return _highest_floor(mix.throughput * (mix.gpus / (_weights(mix) * _equal(mix, count)))[:, None], mix, count, using)
 
 
-def _makespan(mix: Mix) -> Fractions:
-    found = _highest_floor(mix.throughput / mix.steps[:, None], mix, interior=False)
+def _makespan(mix: Mix, count: Floats, using: Solver) -> Fractions:
+    found = _highest_floor(mix.throughput / mix.steps[:, None], mix, count, using, interior=False)
     return Fractions(found.x, 1.0 / found.value)
 
 
-def _finish_time(mix: Mix) -> Fractions:
+def _finish_time(mix: Mix, count: Floats, using: Solver) -> Fractions:
     """Search for the ratio once jobs have waited; at the start one programme is exact."""
-    alone = mix.alone_s
-    if alone is None:
-        alone = mix.steps / proportional(mix.throughput, mix.gpus, mix.capacity, 1.0 / len(mix.gpus))
+    alone = mix.steps / _equal(mix, count) if mix.alone_s is None else mix.alone_s
     if mix.elapsed_s is None or not mix.elapsed_s.any():
-        found = _highest_floor(mix.throughput * (alone / mix.steps)[:, None], mix, interior=True)
+        found = _highest_floor(mix.throughput * (alone / mix.steps)[:, None], mix, count, using)
         return Fractions(found.x, 1.0 / found.value)
-    fastest = mix.steps / _able(mix).max(axis=1)
-    return _least_ratio(mix, alone, mix.elapsed_s, float(np.max((mix.elapsed_s + fastest) / alone)))
+    return _least_ratio(mix, count, using, alone, mix.elapsed_s)
 
 
-def _least_ratio(mix: Mix, alone: Floats, elapsed: Floats, low: float) -> Fractions:
+def _least_ratio(mix: Mix, count: Floats, using: Solver, alone: Floats, elapsed: Floats) -> Fractions:
     """Find the ratio whose floors can just be kept; the lowest floor at a ratio rises with it."""
+    from scipy.optimize import brentq  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
+
+    here = count > 0
 
     def at(ratio: float) -> Fractions:
-        return _highest_floor(mix.throughput * ((ratio * alone - elapsed) / mix.steps)[:, None], mix, interior=True)
+        floors = np.maximum(ratio * alone - elapsed, 0.0) / mix.steps
+        return _highest_floor(mix.throughput * floors[:, None], mix, count, using)
 
     def reached(x: Floats) -> float:
-        return float(np.max((elapsed + mix.steps / np.maximum((mix.throughput * x).sum(axis=1), 1e-300)) / alone))
+        made = np.maximum((mix.throughput * x).sum(axis=1), _NOTHING)
+        return float(np.max(((elapsed + mix.steps / made) / alone)[here]))
 
+    low = float(np.max(((elapsed + mix.steps / _able(mix).max(axis=1)) / alone)[here]))
     found = at(low)
-    if found.value < 1.0:
+    if found.value < 1.0 - _CLOSE:
         root = brentq(lambda ratio: at(ratio).value - 1.0, low, reached(found.x) * (1 + _CLOSE), rtol=_CLOSE)
         found = at(root)
     return Fractions(found.x, reached(found.x))
@@ -192,21 +284,31 @@ def _able(mix: Mix) -> Floats:
     return np.where(mix.gpus[:, None] <= mix.capacity, mix.throughput, 0.0)
 
 
-def _jct(mix: Mix) -> Fractions:
+def _jct(mix: Mix, count: Floats, using: Solver) -> Fractions:
     """Smith's rule as a programme: steps per second over steps left, times weight."""
-    return _largest_sum(mix.throughput * (_weights(mix) / mix.steps)[:, None], mix, None)
+    return _largest_sum(mix.throughput * (_weights(mix) / mix.steps)[:, None], mix, count, using)
 
 
-def _cost(mix: Mix) -> Fractions:
-    return _largest_sum(_per_cost(mix), mix, None)
+def _cost(mix: Mix, count: Floats, using: Solver) -> Fractions:
+    return _largest_sum(_per_cost(mix), mix, count, using)
 
 
-def _slo(mix: Mix) -> Fractions:
-    left = np.full(len(mix.gpus), np.inf) if mix.left_s is None else mix.left_s
-    if (left <= 0).any():
-        late = int(np.argmin(left))
-        raise Infeasible(f"job {late} is past its deadline by {-left[late]:g} s; leave its deadline out")
-    return _largest_sum(_per_cost(mix), mix, mix.steps / left)
+def _slo(mix: Mix, count: Floats, using: Solver) -> Fractions:
+    need = _speeds_needed(mix)
+    if not need.any():
+        return _cost(mix, count, using)
+    return _largest_sum(_per_cost(mix), mix, count, using, mix.throughput / np.where(need > 0, need, np.inf)[:, None])
+
+
+def _speeds_needed(mix: Mix) -> Floats:
+    """Return the steps per second that keep each deadline, 0 without one."""
+    return np.zeros(len(mix.gpus)) if mix.left_s is None else mix.steps / mix.left_s
+
+
+def _need_time(mix: Mix) -> None:
+    if mix.left_s is not None and (mix.left_s <= 0).any():
+        late = int(np.argmin(mix.left_s))
+        raise Infeasible(f"job {late} is past its deadline by {-mix.left_s[late]:g} s; leave its deadline out")
 
 
 def _per_cost(mix: Mix) -> Floats:
@@ -217,116 +319,42 @@ def _weights(mix: Mix) -> Floats:
     return np.ones(len(mix.gpus)) if mix.weight is None else mix.weight
 
 
-#: Objective by name.
-OBJECTIVES: Final[Mapping[str, Callable[[Mix], Fractions]]] = MappingProxyType(
+def _equal(mix: Mix, count: Floats) -> Floats:
+    """Return what each job makes on an equal share of every type."""
+    return proportional(mix.throughput, mix.gpus, mix.capacity, 1.0 / float(count.sum()))
+
+
+def _highest_floor(rate: Floats, mix: Mix, count: Floats, using: Solver, *, interior: bool = True) -> Fractions:
+    rate = np.where(mix.gpus[:, None] <= mix.capacity, rate, 0.0)
+    x = highest_floor(rate, Classes(mix.gpus, count, mix.capacity), using, interior=interior)
+    return Fractions(x, float((rate * x).sum(axis=1)[count > 0].min()))
+
+
+def _largest_sum(value: Floats, mix: Mix, count: Floats, using: Solver, floor: Floats | None = None) -> Fractions:
+    x = largest_sum(value, Classes(mix.gpus, count, mix.capacity), using, floor)
+    return Fractions(x, float(count @ (value * x).sum(axis=1)))
+
+
+#: Objective by name: of one job of each class, and how many there are.
+OBJECTIVES: Final[Mapping[str, Callable[[Mix, Floats, Solver], Fractions]]] = MappingProxyType(
     {"max-min": _max_min, "makespan": _makespan, "finish-time": _finish_time, "jct": _jct, "cost": _cost, "slo": _slo}
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Classes:
-    """Jobs with equal rows, once each, and where each job went."""
-
-    rows: Floats
-    gpus: Ints
-    count: Floats
-    of: Ints
-    capacity: Ints
-
-
-def _classes(rows: Floats, gpus: Ints, capacity: Ints) -> _Classes:
-    keys = np.column_stack([rows, gpus])
-    # A mixture of the bits is much faster to sort than whole rows; two rows may share one.
-    factors = np.arange(1, 2 * keys.shape[1], 2, dtype=np.uint64) * np.uint64(_MIXER)
-    bits = keys.view(np.uint64)
-    mixed = ((bits ^ (bits >> np.uint64(32))) * factors).sum(axis=1, dtype=np.uint64)
-    _, first, of, count = np.unique(mixed, return_index=True, return_inverse=True, return_counts=True)
-    if not np.array_equal(keys[first][of], keys):
-        _, first, of, count = np.unique(keys, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    return _Classes(rows[first], gpus[first], count.astype(float), of.ravel(), capacity)
-
-
-def _highest_floor(rate: Floats, mix: Mix, *, interior: bool) -> Fractions:
-    """Maximise the lowest rate; the best that each job can do alone bounds it, and scales it to about 1."""
-    rate = np.where(mix.gpus[:, None] <= mix.capacity, rate, 0.0)
-    bound = float(rate.max(axis=1).min())
-    if bound <= 0:
-        return Fractions(np.zeros(rate.shape), 0.0)
-    found = _classes(rate / bound, mix.gpus, mix.capacity)
-    # Time is counted per class, so the floor of a class is its number of jobs times z.
-    y = _optimum(found, np.zeros(rate.shape[1]), floor=found.rows, lift=True, interior=interior)
-    x = _spread(y, found)
-    return Fractions(x, float((rate * x).sum(axis=1).min()))
-
-
-def _largest_sum(value: Floats, mix: Mix, need: Floats | None) -> Fractions:
-    """Maximise a sum; with `need`, each job also makes so many steps per second."""
-    scale, kinds = float(value.max(initial=0.0)) or 1.0, value.shape[1]
-    floor = np.zeros((len(value), 0)) if need is None else mix.throughput / np.where(need > 0, need, np.inf)[:, None]
-    found = _classes(np.hstack([value / scale, floor]), mix.gpus, mix.capacity)
-    y = _optimum(found, -found.rows[:, :kinds], floor=None if need is None else found.rows[:, kinds:], lift=False, interior=False)
-    x = _spread(y, found)
-    return Fractions(x, float((value * x).sum()))
-
-
-def _optimum(found: _Classes, cost: Floats, *, floor: Floats | None, lift: bool, interior: bool) -> Floats:
-    r"""Minimise a cost of the classes' times, or with `lift` maximise their floor z.
-
-    The rows are: the time of each class, the GPUs of each type, and the floor of each class,
-    :math:`\sum_j a_{cj} y_{cj} \ge n_c z`, where z = 1 without `lift` and a class without rates has none.
-    """
-    classes, kinds = len(found.count), len(found.capacity)
-    matrix = _matrix(found, floor, lift=lift)
-    limit = np.concatenate([found.count, found.capacity])
-    if floor is not None:
-        limit = np.concatenate([limit, np.zeros(classes) if lift else -found.count * (floor.max(axis=1) > 0)])
-    fits = found.gpus[:, None] <= found.capacity
-    upper = np.concatenate([(fits * found.count[:, None]).ravel(), np.full(int(lift), np.inf)])
-    costs = np.concatenate([np.broadcast_to(cost, fits.shape).ravel(), np.full(int(lift), -1.0)])
-    answer = _solve(costs, matrix, limit, upper, interior=interior and classes > _SIMPLEX_CLASSES)
-    return answer[: classes * kinds].reshape(classes, kinds)
-
-
-def _matrix(found: _Classes, floor: Floats | None, *, lift: bool) -> csc_array:
-    """Return the rows, column by column: each time has one entry in each block."""
-    classes, kinds = len(found.count), len(found.capacity)
-    row = np.repeat(np.arange(classes), kinds)
-    rows = [row, classes + np.tile(np.arange(kinds), classes)]
-    values = [np.ones(len(row)), np.repeat(found.gpus.astype(float), kinds)]
-    if floor is not None:
-        rows.append(classes + kinds + row)
-        values.append(-floor.ravel())
-    index, value = np.column_stack(rows).ravel(), np.column_stack(values).ravel()
-    start = np.arange(0, len(index) + 1, len(rows))
-    if lift:
-        index = np.concatenate([index, classes + kinds + np.arange(classes)])
-        value = np.concatenate([value, found.count])
-        start = np.append(start, len(index))
-    height = classes + kinds + (0 if floor is None else classes)
-    return csc_array((value, index, start), shape=(height, len(start) - 1))
-
-
-def _solve(cost: Floats, matrix: Any, limit: Floats, upper: Floats, *, interior: bool) -> Floats:
-    """Ask HiGHS: its simplex through the entrance that costs least, or its interior point with crossover."""
-    if interior:
-        bounds: Any = np.column_stack([np.zeros(len(upper)), upper])
-        answer: Any = linprog(cost, A_ub=matrix, b_ub=limit, bounds=bounds, method="highs-ipm")
-    else:
-        answer = milp(cost, constraints=LinearConstraint(matrix, -np.inf, limit), bounds=Bounds(0.0, upper))
-    if answer.status == _INFEASIBLE:
-        raise Infeasible(f"no shares of time keep all {len(limit)} limits and floors (HiGHS status 2: {answer.message})")
-    if answer.status != 0 or answer.x is None:
-        raise SolverFailed(f"HiGHS ended without an optimum, status {answer.status}: {answer.message}")
-    return np.asarray(answer.x)
-
-
-def _spread(y: Floats, found: _Classes) -> Floats:
-    """Return each job's part of its class, within every limit to the last digit."""
-    x = np.maximum(y, 0.0) / found.count[:, None]
-    x /= np.maximum(1.0, x.sum(axis=1))[:, None]
-    used = found.gpus * found.count @ x
-    x *= np.where(used > found.capacity, found.capacity / np.maximum(used, 1e-300), 1.0)
-    return np.asarray(x[found.of])
+def _differences(objective: str, mix: Mix) -> list[Floats]:
+    """Return the columns that tell jobs apart under an objective, besides throughput and GPUs."""
+    if objective == "slo":
+        return [_weights(mix), _speeds_needed(mix)]
+    if objective in ("max-min", "cost"):
+        return [_weights(mix)]
+    if objective == "jct":
+        return [_weights(mix), mix.steps]
+    if objective == "makespan":
+        return [mix.steps]
+    waited = mix.elapsed_s is not None and mix.elapsed_s.any()
+    # At the start the ratio of finish times compares two speeds, whatever there is to do.
+    given = (mix.steps, mix.elapsed_s, mix.alone_s) if waited or mix.alone_s is not None else ()
+    return [column for column in given if column is not None]
 
 
 def _need(name: str, given: Floats | Ints, kept: Any, rule: str) -> None:

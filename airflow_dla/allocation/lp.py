@@ -18,7 +18,8 @@ import numpy as np
 
 from airflow_dla.allocation.admission import Admission
 from airflow_dla.allocation.problem import Policy
-from airflow_dla.allocation.solver import Optimum, minimise
+from airflow_dla.allocation.programme import Optimum
+from airflow_dla.allocation.solver import minimise
 from airflow_dla.allocation.table import Asked, Floats, Offered
 
 

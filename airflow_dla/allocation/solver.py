@@ -1,41 +1,27 @@
-"""Linear programmes, by HiGHS through scipy; anything but an optimum is an error."""
+"""Linear programmes, by HiGHS through highspy where it is installed, else through scipy; anything but an optimum is an error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from airflow_dla.allocation import highs
+from airflow_dla.allocation.programme import Optimum, Programme, Solver
 from airflow_dla.allocation.table import Floats
-from airflow_dla.errors import Infeasible, SolverFailed
+from airflow_dla.errors import Infeasible, InvalidSpec, SolverFailed
 
 _WIDE = 10
 _INFEASIBLE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Optimum:
-    """Where a linear programme ends.
-
-    Parameters
-    ----------
-    x : float array, shape (n,)
-    objective : float
-    price : float array, shape (m,)
-        By how much the objective falls with one more unit of each right-hand side, >= 0.
-    """
-
-    x: Floats
-    objective: float
-    price: Floats
-
-
-def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Floats) -> Optimum:
+def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Floats, *, library: str | None = None) -> Optimum:
     r"""Solve :math:`\min c^T x` subject to :math:`A x \le b`, :math:`l \le x \le u`.
 
-    The method follows the shape: a few rows across many columns go to the dual simplex
-    without presolve, which would take HiGHS far longer than the solution itself; for
-    anything else HiGHS chooses.
+    The method follows the shape: through scipy, a few rows across many columns go to the dual
+    simplex without presolve, which would take HiGHS far longer than the solution itself; for
+    anything else HiGHS chooses. Where several points are best, which of them is found
+    depends on the library.
 
     Parameters
     ----------
@@ -43,6 +29,8 @@ def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Fl
     rows : float array, shape (m, n)
     limit : float array, shape (m,)
     lower, upper : float array, shape (n,)
+    library : str, optional
+        As for `solver`.
 
     Raises
     ------
@@ -56,11 +44,56 @@ def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Fl
     >>> found = minimise(np.array([-2.0, -1.0]), np.ones((1, 2)), np.array([60.0]), np.zeros(2), np.array([50.0, 30.0]))
     >>> found.x.tolist(), found.price.tolist()
     ([50.0, 10.0], [1.0])
-
-    References
-    ----------
-    Huangfu, Hall: Parallelizing the dual revised simplex method, Math. Prog. Comp. 10, 2018.
     """
+    chosen = solver(library)
+    if isinstance(chosen, highs.Highspy):
+        return chosen.optimum(Programme.dense(cost, rows, limit, lower, upper))
+    return _by_linprog(cost, rows, limit, lower, upper)
+
+
+def solver(library: str | None = None) -> Solver:
+    """Return a solver of programmes.
+
+    Parameters
+    ----------
+    library : str, optional
+        `highspy` (extra ``fast``) or `scipy`; by default the first that is there.
+
+    Raises
+    ------
+    InvalidSpec
+        If the library is not known.
+    MissingExtra
+        If highspy is asked for and cannot be used.
+    """
+    if library not in (None, "highspy", "scipy"):
+        raise InvalidSpec(f"library {library!r} is not known; known are highspy, scipy")
+    if library == "highspy" or (library is None and highs.available()):
+        return highs.Highspy()
+    return Scipy()
+
+
+class Scipy:
+    """A `Solver` that begins each time anew; every installation has it."""
+
+    def solve(self, programme: Programme, *, interior: bool = False) -> Floats:
+        """See `Solver`: simplex through the entrance that costs least, or the interior point with crossover."""
+        from scipy.optimize import Bounds, LinearConstraint, linprog, milp  # noqa: PLC0415 - as above
+        from scipy.sparse import csc_array  # noqa: PLC0415 - as above
+
+        shape = (len(programme.limit), len(programme.cost))
+        matrix: Any = csc_array((programme.value, programme.index, programme.start), shape=shape)
+        if interior:
+            bounds: Any = np.column_stack([programme.lower, programme.upper])
+            answer: Any = linprog(programme.cost, A_ub=matrix, b_ub=programme.limit, bounds=bounds, method="highs-ipm")
+        else:
+            limits = LinearConstraint(matrix, -np.inf, programme.limit)
+            answer = milp(programme.cost, constraints=limits, bounds=Bounds(programme.lower, programme.upper))
+        _judge(answer, *shape)
+        return np.asarray(answer.x)
+
+
+def _by_linprog(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Floats) -> Optimum:
     from scipy.optimize import linprog  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
 
     bounds = [(low, high) for low, high in zip(lower.tolist(), upper.tolist(), strict=True)]
@@ -68,10 +101,13 @@ def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Fl
         answer = linprog(cost, A_ub=rows, b_ub=limit, bounds=bounds, method="highs-ds", options={"presolve": False})
     else:
         answer = linprog(cost, A_ub=rows, b_ub=limit, bounds=bounds, method="highs")
+    _judge(answer, *rows.shape)
+    assert answer.x is not None and answer.fun is not None  # noqa: PT018 what `_judge` found, for the type checker
+    return Optimum(x=answer.x, objective=float(answer.fun), price=np.maximum(0.0, -answer.ineqlin.marginals))
+
+
+def _judge(answer: Any, limits: int, amounts: int) -> None:
     if answer.status == _INFEASIBLE:
-        raise Infeasible(
-            f"no allocation satisfies all {rows.shape[0]} limits on {rows.shape[1]} amounts (HiGHS status 2: {answer.message})"
-        )
+        raise Infeasible(f"no allocation satisfies all {limits} limits on {amounts} amounts (HiGHS status 2: {answer.message})")
     if answer.status != 0 or answer.x is None or answer.fun is None:
         raise SolverFailed(f"HiGHS ended without an optimum, status {answer.status}: {answer.message}")
-    return Optimum(x=answer.x, objective=float(answer.fun), price=np.maximum(0.0, -answer.ineqlin.marginals))

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from airflow_dla.allocation.heterogeneous import OBJECTIVES, Mix, fractions, proportional
+from airflow_dla.allocation import highs
+from airflow_dla.allocation.heterogeneous import OBJECTIVES, ClassProgramme, Mix, fractions, proportional
 from airflow_dla.allocation.table import Floats
 from airflow_dla.errors import Infeasible, InvalidSpec
+
+LIBRARIES = ["scipy", pytest.param("highspy", marks=pytest.mark.skipif(not highs.available(), reason="highspy is not installed"))]
 
 
 def mix(seed: int, jobs: int = 12, **given: Any) -> Mix:
@@ -107,6 +110,46 @@ def test_a_thousand_jobs_of_few_kinds_are_a_small_programme() -> None:
     few = Mix(np.array([[4.0, 1.0], [4.0, 2.0]]), np.ones(2, dtype=int), np.array([1, 1]), np.full(2, 100.0))
     many = Mix(np.tile(few.throughput, (500, 1)), np.ones(1000, dtype=int), np.array([500, 500]), np.full(1000, 100.0))
     assert fractions("makespan", many).value == pytest.approx(fractions("makespan", few).value, rel=1e-9)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_a_kept_programme_follows_jobs_that_come_and_go(objective: str, library: str) -> None:
+    """Starting from the last basis changes nothing: the value is that of the jobs that are there, asked anew."""
+    rng = np.random.default_rng(7)
+    everyone = mix(5, jobs=40, left_s=np.where(np.arange(40) % 4, np.inf, 1e7), elapsed_s=np.repeat([0.0, 5000.0], 20))
+    kept = ClassProgramme(objective, everyone, library=library)
+    here = np.ones(40, dtype=bool)
+    for _ in range(25):
+        here[rng.integers(40)] ^= True
+        found = kept.solve(np.bincount(kept.of[here], minlength=len(kept.count)).astype(float))
+        alone = fractions(objective, everyone.at(np.flatnonzero(here)), library=library)
+        assert found.value == pytest.approx(alone.value, rel=1e-9)
+        check(everyone.at(np.flatnonzero(here)), found.x[kept.of[here]])
+
+
+@pytest.mark.skipif(not highs.available(), reason="highspy is not installed")
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+@pytest.mark.parametrize("seed", range(6))
+def test_libraries_agree(objective: str, seed: int) -> None:
+    """The shares may be another optimum, its value is the same."""
+    found = mix(seed, elapsed_s=np.linspace(0, 5000, 12), left_s=np.full(12, 1e7))
+    values = [fractions(objective, found, library=library).value for library in ("scipy", "highspy")]
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+def test_at_the_start_jobs_of_any_length_are_one_class() -> None:
+    """Before anybody has waited, the ratio of finish times does not depend on the steps; the makespan does."""
+    two = Mix(np.tile([[4.0, 1.0]], (2, 1)), np.ones(2, dtype=int), np.array([1, 1]), np.array([100.0, 300.0]))
+    assert [len(ClassProgramme(objective, two).count) for objective in ("finish-time", "max-min", "makespan")] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("count", [np.array([-1.0]), np.array([np.nan]), np.array([0.0]), np.array([1.0, 1.0])])
+def test_refuses_counts_that_are_none(count: Floats) -> None:
+    """The message says how many classes there are."""
+    one = Mix(np.array([[4.0, 1.0]]), np.ones(1, dtype=int), np.array([1, 1]), np.array([100.0]))
+    with pytest.raises(InvalidSpec, match="each of 1 classes"):
+        ClassProgramme("max-min", one).solve(count)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""HiGHS through highspy (extra ``fast``): small programmes without scipy's overhead, and warm starts.
+
+One model is kept. A programme of the shape of the last one starts from the last basis: as long
+as only right-hand sides, bounds and a few coefficients changed, no or few pivots are left to do.
+
+Two things to know about the library: it cannot share a process with OR-tools, so that it
+counts as missing where OR-tools is loaded; and ``solver="ipm"`` becomes another method once
+further packages are installed, so that ``ipx`` is asked for by name.
+
+References
+----------
+Huangfu, Hall: Parallelizing the dual revised simplex method, Math. Prog. Comp. 10, 2018.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from airflow_dla.allocation.programme import Optimum, Programme
+from airflow_dla.allocation.table import Floats
+from airflow_dla.errors import Infeasible, MissingExtra, SolverFailed
+
+_TOLERANCE = 1e-9
+_SMALL = 5000
+
+
+def available() -> bool:
+    """Return whether highspy can be used in this process."""
+    if "ortools" in sys.modules:
+        return False
+    try:
+        import highspy  # noqa: F401, PLC0415 - an optional dependency
+    except ImportError:
+        return False
+    return True
+
+
+class Highspy:
+    """A `Solver` that keeps its model and the basis of the last optimum.
+
+    Raises
+    ------
+    MissingExtra
+        If highspy is not installed, or OR-tools is loaded.
+    SolverFailed
+        If HiGHS refuses an option.
+
+    Examples
+    --------
+    >>> two = Programme.dense(np.array([-2.0, -1.0]), np.ones((1, 2)), np.array([60.0]), np.zeros(2), np.array([50.0, 30.0]))
+    >>> Highspy().optimum(two).price.tolist() if available() else [1.0]
+    [1.0]
+    """
+
+    def __init__(self) -> None:
+        if not available():
+            raise MissingExtra("highspy is not installed, or OR-tools is loaded beside it: pip install airflow-dla[fast]")
+        import highspy  # noqa: PLC0415 - an optional dependency
+
+        self._library: Any = highspy
+        self._model: Any = self._library.Highs()
+        self._basis: Any = None
+        self._shape = (0, 0)
+        self._set("output_flag", False)
+        self._set("primal_feasibility_tolerance", _TOLERANCE)
+        self._set("dual_feasibility_tolerance", _TOLERANCE)
+        # A pool of threads would not survive a fork of the process.
+        self._set("threads", 1)
+
+    def solve(self, programme: Programme, *, interior: bool = False) -> Floats:
+        """See `Solver`."""
+        self._run(programme, interior=interior)
+        return np.array(self._model.getSolution().col_value)
+
+    def optimum(self, programme: Programme) -> Optimum:
+        """Return an optimal vertex and its prices; see `solve`."""
+        self._run(programme, interior=False)
+        found = self._model.getSolution()
+        return Optimum(
+            x=np.array(found.col_value),
+            objective=float(self._model.getInfo().objective_function_value),
+            price=np.maximum(0.0, -np.array(found.row_dual)),
+        )
+
+    def _run(self, programme: Programme, *, interior: bool) -> None:
+        model, shape = self._model, (len(programme.cost), len(programme.limit))
+        warm = self._basis if shape == self._shape else None
+        self._basis, self._shape = None, shape
+        self._set("solver", "ipx" if interior and warm is None else "simplex")
+        self._set("run_crossover", "on")
+        self._set("presolve", "off" if max(shape) <= _SMALL and not interior else "choose")
+        self._check(model.passModel(self._read(programme)), "takes the programme")
+        if warm is not None:
+            self._check(model.setBasis(warm), "takes the last basis")
+        ended = model.run()
+        if ended == self._library.HighsStatus.kError and model.getModelStatus() == self._library.HighsModelStatus.kNotset:
+            # Somebody else in this process has started HiGHS with more threads; it insists on their number.
+            self._set("threads", 0)
+            model.run()
+        self._judge(shape)
+        self._basis = model.getBasis()
+
+    def _read(self, programme: Programme) -> Any:
+        given = self._library.HighsLp()
+        given.num_col_, given.num_row_ = len(programme.cost), len(programme.limit)
+        given.col_cost_, given.col_lower_, given.col_upper_ = programme.cost, programme.lower, programme.upper
+        given.row_lower_, given.row_upper_ = np.full(len(programme.limit), -np.inf), programme.limit
+        given.a_matrix_.format_ = self._library.MatrixFormat.kColwise
+        given.a_matrix_.start_, given.a_matrix_.index_ = programme.start, programme.index
+        given.a_matrix_.value_ = programme.value
+        return given
+
+    def _judge(self, shape: tuple[int, int]) -> None:
+        status = self._model.getModelStatus()
+        if status == self._library.HighsModelStatus.kOptimal:
+            return
+        name = self._model.modelStatusToString(status)
+        if status == self._library.HighsModelStatus.kInfeasible:
+            raise Infeasible(f"no allocation satisfies all {shape[1]} limits on {shape[0]} amounts (HiGHS status {name})")
+        raise SolverFailed(f"HiGHS ended without an optimum, status {name}, on {shape[1]} limits and {shape[0]} amounts")
+
+    def _set(self, option: str, value: Any) -> None:
+        """Set an option; HiGHS goes on with another method when it does not know one, and says so only here."""
+        self._check(self._model.setOptionValue(option, value), f"has the option {option}={value}")
+
+    def _check(self, status: Any, what: str) -> None:
+        if status != self._library.HighsStatus.kOk:
+            raise SolverFailed(f"this HiGHS ({self._model.version()}) must be one that {what}, and is not: {status.name}")
