@@ -1,7 +1,8 @@
 """HiGHS through highspy (extra ``fast``): small programmes without scipy's overhead, and warm starts.
 
-One model is kept. A programme of the shape of the last one starts from the last basis: as long
-as only right-hand sides, bounds and a few coefficients changed, no or few pivots are left to do.
+One model is kept. A programme with the rows of the last one, and its columns or more, starts from
+the last basis: as long as only right-hand sides, bounds and a few coefficients changed, or columns
+came behind the others, no or few pivots are left to do.
 
 Two things to know about the library: it cannot share a process with OR-tools, so that it
 counts as missing where OR-tools is loaded; and ``solver="ipm"`` becomes another method once
@@ -24,6 +25,7 @@ from airflow_dla.allocation.table import Floats
 from airflow_dla.errors import Infeasible, MissingExtra, SolverFailed
 
 _TOLERANCE = 1e-9
+_USUAL = 1e-7
 _SMALL = 5000
 
 
@@ -65,8 +67,7 @@ class Highspy:
         self._basis: Any = None
         self._shape = (0, 0)
         self._set("output_flag", False)
-        self._set("primal_feasibility_tolerance", _TOLERANCE)
-        self._set("dual_feasibility_tolerance", _TOLERANCE)
+        self._tolerate(_TOLERANCE)
         # A pool of threads would not survive a fork of the process.
         self._set("threads", 1)
 
@@ -76,7 +77,7 @@ class Highspy:
         return np.array(self._model.getSolution().col_value)
 
     def optimum(self, programme: Programme) -> Optimum:
-        """Return an optimal vertex and its prices; see `solve`."""
+        """See `Solver`."""
         self._run(programme, interior=False)
         found = self._model.getSolution()
         return Optimum(
@@ -87,7 +88,7 @@ class Highspy:
 
     def _run(self, programme: Programme, *, interior: bool) -> None:
         model, shape = self._model, (len(programme.cost), len(programme.limit))
-        warm = self._basis if shape == self._shape else None
+        warm = self._start(shape)
         self._basis, self._shape = None, shape
         self._set("solver", "ipx" if interior and warm is None else "simplex")
         self._set("run_crossover", "on")
@@ -100,8 +101,32 @@ class Highspy:
             # Somebody else in this process has started HiGHS with more threads; it insists on their number.
             self._set("threads", 0)
             model.run()
+        if model.getModelStatus() == self._library.HighsModelStatus.kUnknown:
+            self._run_as_it_comes()
         self._judge(shape)
         self._basis = model.getBasis()
+
+    def _run_as_it_comes(self) -> None:
+        """Solve anew as HiGHS would by itself: where it got stuck, it was our tolerances or the old basis."""
+        self._check(self._model.clearSolver(), "forgets a basis")
+        self._set("presolve", "choose")
+        self._tolerate(_USUAL)
+        self._model.run()
+        self._tolerate(_TOLERANCE)
+
+    def _tolerate(self, tolerance: float) -> None:
+        self._set("primal_feasibility_tolerance", tolerance)
+        self._set("dual_feasibility_tolerance", tolerance)
+
+    def _start(self, shape: tuple[int, int]) -> Any:
+        """Return the last basis, with new columns at their lower bound; None where it does not fit."""
+        columns = self._shape[0]
+        if self._basis is None or shape[1] != self._shape[1] or shape[0] < columns:
+            return None
+        if shape[0] > columns:
+            at_bound = [self._library.HighsBasisStatus.kLower] * (shape[0] - columns)
+            self._basis.col_status = [*self._basis.col_status, *at_bound]
+        return self._basis
 
     def _read(self, programme: Programme) -> Any:
         given = self._library.HighsLp()

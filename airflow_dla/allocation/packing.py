@@ -50,6 +50,8 @@ class Packed:
     room : `Room`
     worth : float array, shape (R,)
         What a unit that is left over is worth: the less of it, the better the node.
+    where : int array, shape (n,)
+        Where they are at first.
 
     Attributes
     ----------
@@ -58,11 +60,11 @@ class Packed:
     free : float array, shape (G, R)
     """
 
-    def __init__(self, room: Room, worth: Floats) -> None:
+    def __init__(self, room: Room, worth: Floats, where: Ints) -> None:
         self.room = room
         self.worth = worth + max(float(worth.mean()), 1e-9) * 1e-3
-        self.where = np.full(len(room.size), -1, dtype=np.intp)
-        self.free = room.free.copy()
+        self.where, self.free = where.copy(), room.free.copy()
+        np.subtract.at(self.free, where[where >= 0], room.size[where >= 0])
 
     def insert(self, order: Ints) -> None:
         """Pack bundles in order, each on the node whose leftovers are then worth least."""
@@ -84,7 +86,7 @@ class Packed:
         return rows
 
 
-def pack(room: Room, value: Floats, order: Ints, price: Floats, *, enough: float = np.inf) -> Ints:
+def pack(room: Room, value: Floats, order: Ints, price: Floats, *, start: Ints | None = None, enough: float = np.inf) -> Ints:
     """Pack bundles so that they are worth as much as possible.
 
     Parameters
@@ -93,6 +95,8 @@ def pack(room: Room, value: Floats, order: Ints, price: Floats, *, enough: float
     order : int array, shape (k,)
         Bundles that some node could hold, by value for money.
     price : float array, shape (R,)
+    start : int array, shape (n,), optional
+        A packing to begin with; nothing is packed by default.
     enough : float
         When the bundles packed are worth this, the search ends; 0 for no search.
 
@@ -101,8 +105,8 @@ def pack(room: Room, value: Floats, order: Ints, price: Floats, *, enough: float
     int array, shape (n,)
         Node of each, as `room` counts them; -1 for none.
     """
-    packed = Packed(room, price)
-    packed.insert(order)
+    packed = Packed(room, price, np.full(len(value), -1, dtype=np.intp) if start is None else start)
+    packed.insert(order[packed.where[order] < 0])
     cost = room.size @ price
     worth = value / np.maximum(cost, cost.max(initial=0.0) * 1e-6 + 1e-12)
     best, kept = float(value[packed.where >= 0].sum()), packed.where.copy()

@@ -79,3 +79,7 @@ class Solver(Protocol):
             If the solver ends with any other status; the message carries it.
         """
         ...
+
+    def optimum(self, programme: Programme) -> Optimum:
+        """Return an optimal vertex and its prices; it raises as `solve` does."""
+        ...

@@ -45,10 +45,7 @@ def minimise(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Fl
     >>> found.x.tolist(), found.price.tolist()
     ([50.0, 10.0], [1.0])
     """
-    chosen = solver(library)
-    if isinstance(chosen, highs.Highspy):
-        return chosen.optimum(Programme.dense(cost, rows, limit, lower, upper))
-    return _by_linprog(cost, rows, limit, lower, upper)
+    return solver(library).optimum(Programme.dense(cost, rows, limit, lower, upper))
 
 
 def solver(library: str | None = None) -> Solver:
@@ -78,36 +75,40 @@ class Scipy:
 
     def solve(self, programme: Programme, *, interior: bool = False) -> Floats:
         """See `Solver`: simplex through the entrance that costs least, or the interior point with crossover."""
-        from scipy.optimize import Bounds, LinearConstraint, linprog, milp  # noqa: PLC0415 - as above
-        from scipy.sparse import csc_array  # noqa: PLC0415 - as above
+        from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - as below
 
-        shape = (len(programme.limit), len(programme.cost))
-        matrix: Any = csc_array((programme.value, programme.index, programme.start), shape=shape)
         if interior:
-            bounds: Any = np.column_stack([programme.lower, programme.upper])
-            answer: Any = linprog(programme.cost, A_ub=matrix, b_ub=programme.limit, bounds=bounds, method="highs-ipm")
-        else:
-            limits = LinearConstraint(matrix, -np.inf, programme.limit)
-            answer = milp(programme.cost, constraints=limits, bounds=Bounds(programme.lower, programme.upper))
-        _judge(answer, *shape)
+            return self._ask(programme, "highs-ipm").x
+        limits = LinearConstraint(_matrix(programme), -np.inf, programme.limit)
+        answer = milp(programme.cost, constraints=limits, bounds=Bounds(programme.lower, programme.upper))
+        _judge(answer, programme)
         return np.asarray(answer.x)
 
+    def optimum(self, programme: Programme) -> Optimum:
+        """See `Solver`."""
+        if len(programme.cost) > _WIDE * len(programme.limit):
+            return self._ask(programme, "highs-ds", presolve=False)
+        return self._ask(programme, "highs")
 
-def _by_linprog(cost: Floats, rows: Floats, limit: Floats, lower: Floats, upper: Floats) -> Optimum:
-    from scipy.optimize import linprog  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
+    def _ask(self, programme: Programme, method: Any, **options: Any) -> Optimum:
+        from scipy.optimize import linprog  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
 
-    bounds = [(low, high) for low, high in zip(lower.tolist(), upper.tolist(), strict=True)]
-    if rows.shape[1] > _WIDE * rows.shape[0]:
-        answer = linprog(cost, A_ub=rows, b_ub=limit, bounds=bounds, method="highs-ds", options={"presolve": False})
-    else:
-        answer = linprog(cost, A_ub=rows, b_ub=limit, bounds=bounds, method="highs")
-    _judge(answer, *rows.shape)
-    assert answer.x is not None and answer.fun is not None  # noqa: PT018 what `_judge` found, for the type checker
-    return Optimum(x=answer.x, objective=float(answer.fun), price=np.maximum(0.0, -answer.ineqlin.marginals))
+        entrance: Any = linprog  # its types know no sparse rows
+        bounds = np.column_stack([programme.lower, programme.upper])
+        answer = entrance(programme.cost, _matrix(programme), programme.limit, bounds=bounds, method=method, options=options)
+        _judge(answer, programme)
+        return Optimum(x=answer.x, objective=float(answer.fun), price=np.maximum(0.0, -answer.ineqlin.marginals))
 
 
-def _judge(answer: Any, limits: int, amounts: int) -> None:
+def _matrix(programme: Programme) -> Any:
+    from scipy.sparse import csc_array  # noqa: PLC0415 - as above
+
+    return csc_array((programme.value, programme.index, programme.start), shape=(len(programme.limit), len(programme.cost)))
+
+
+def _judge(answer: Any, programme: Programme) -> None:
     if answer.status == _INFEASIBLE:
+        limits, amounts = len(programme.limit), len(programme.cost)
         raise Infeasible(f"no allocation satisfies all {limits} limits on {amounts} amounts (HiGHS status 2: {answer.message})")
     if answer.status != 0 or answer.x is None or answer.fun is None:
         raise SolverFailed(f"HiGHS ended without an optimum, status {answer.status}: {answer.message}")
