@@ -14,8 +14,8 @@ import numpy as np
 
 from airflow_dla.allocation.table import Bools, Floats, Ints
 
-_STEPS = 400
-_WORK = 20_000
+_STEPS = 800
+_WORK = 60_000
 _LONG = 1_000_000
 _WAITING = 60
 _NOISE = 0.6

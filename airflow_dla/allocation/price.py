@@ -28,7 +28,7 @@ from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
 
 _SMALL = 200
-_SETS = 1500
+_PER_NODE = 8
 _MANY = 20_000
 _DIGITS = 12
 _LARGE = 2_000_000
@@ -87,7 +87,7 @@ def choose(room: Room, value: Floats, order: Ints, market: Clearing) -> tuple[In
 def _few(where: Ints, order: Ints, room: Room) -> bool:
     """Return whether nodes hold so few bundles that it pays, in time as well, to choose the whole set of each."""
     held, used = int((where >= 0).sum()), len(np.unique(where[where >= 0]))
-    return 0 < held * len(order) <= _SETS * used and len(order) * len(room.free) <= _MANY
+    return 0 < held <= _PER_NODE * used and len(order) * len(room.free) <= _MANY
 
 
 def _by_patterns(room: Room, value: Floats, order: Ints, where: Ints) -> Ints:
