@@ -85,7 +85,10 @@ class _Turns:
 
 
 def _shares(objective: str, view: View) -> Floats:
-    """Solve the programme; deadlines that cannot all be kept give way, the tightest first."""
+    """Solve the programme; deadlines that cannot all be kept give way, the tightest first.
+
+    It is solved anew and not from the last basis: the same view must give the same decision.
+    """
     deadline = view.deadline_s.copy()
     while True:
         try:
