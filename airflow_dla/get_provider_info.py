@@ -101,7 +101,8 @@ def _connection_fields() -> dict[str, Any]:
         "capacity": _field(
             "Capacity",
             'JSON: what this host may grant, where that is not what is found: {"cpu": 8, "memory": "32GiB", "gpu": 1, "gpu_type": "h200"}. '
-            "GPUs count only when they are named here.",
+            'GPUs count only when they are named here, and slices of them by id: {"mig_ids": {"1g.10gb": ["MIG-..."]}}. '
+            'Labels that requests may ask for: {"labels": {"zone": "a"}}.',
             kind="object",
         ),
         "request": _field(

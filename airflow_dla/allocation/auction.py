@@ -67,7 +67,7 @@ class Bids:
     unit : float array, shape (R,)
         What the cluster has of each resource, 1 where it has none.
     able : bool array, shape (n,)
-        Whether some node could hold the minimum now.
+        Whether some node could hold the minimum now, and no member of its gang is missing.
     queue : int array, shape (k,)
         Those that are able, by priority, age and id.
     rank : int array, shape (n,)
@@ -99,6 +99,8 @@ def read_bids(asked: Asked, offered: Offered) -> Bids:
     able = np.zeros(len(asked), dtype=bool)
     for node in range(len(offered.names)):
         able |= offered.allowed[asked.kind, node] & (asked.minimum <= offered.free[node] + offered.slack[node]).all(axis=1)
+    if asked.gangs is not None:
+        able &= asked.gangs.complete()
     # Rounded, so that degenerate optima do not depend on units or on the order of adding up.
     bundle, supply = (asked.minimum / unit).round(_DIGITS + 3), (offered.free.sum(axis=0) / unit).round(_DIGITS + 3)
     steps = np.clip(asked.priority + asked.aged, -_STEPS, _STEPS)

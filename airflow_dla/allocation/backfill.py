@@ -4,7 +4,7 @@ The head is the first demand in order that found no node. It is promised the nod
 by the expected ends of what runs there, it can start first. A later demand that has not
 ended by then may take of that node only what the head leaves; what other nodes have is
 free to all. Where ends are not known the promise has no time: then later demands may take
-nothing that the head lacks there.
+nothing that the head lacks there. A gang at the head is promised all the nodes it needs.
 
 References
 ----------
@@ -19,6 +19,8 @@ import numpy as np
 
 from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
 
+_DIGITS = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -26,78 +28,125 @@ class Promise:
 
     Parameters
     ----------
-    head : int
-        Its row.
-    node : int
+    heads : tuple of int
+        Its row, or those of a gang.
     at : float
-        When it can start there, seconds since the epoch; infinite when nobody knows.
-    room : float array, shape (R,)
-        What later demands that stay may take of the node.
+        When all of it can start, seconds since the epoch; infinite when nobody knows.
+    nodes : int array, shape (k,)
+        Where it starts.
+    room : float array, shape (k, R)
+        What later demands that stay may take of each of these.
     staying : bool array, shape (n,)
         Demands behind the head that have not ended by then.
     """
 
-    head: int
-    node: int
+    heads: tuple[int, ...]
     at: float
+    nodes: Ints
     room: Floats
     staying: Bools
 
 
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """What is free now, and what comes back when.
+
+    Parameters
+    ----------
+    free : float array, shape (G, R)
+        Once those before the head have taken theirs.
+    node, end, amounts : array, shape (L,), (L,), (L, R)
+        Of live grants, and of those served before the head.
+    """
+
+    free: Floats
+    node: Ints
+    end: Floats
+    amounts: Floats
+
+    def on(self, node: int) -> tuple[Floats, Floats]:
+        """Return ends and amounts of what leaves a node at a known time, the first to leave first."""
+        here = np.flatnonzero((self.node == node) & np.isfinite(self.end))
+        here = here[np.argsort(self.end[here], kind="stable")]
+        return self.end[here], self.amounts[here]
+
+    def free_at(self, time: float) -> Floats:
+        """Return what is free on every node once all that ends by `time` is gone, shape (G, R)."""
+        free, gone = self.free.copy(), self.end <= time
+        np.add.at(free, self.node[gone], self.amounts[gone])
+        return free
+
+
 def promise(asked: Asked, offered: Offered, order: Ints, where: Ints, hopeless: Bools) -> Promise | None:
-    """Find the head of the queue and the node where it can start first.
+    """Find the head of the queue and the node, or the nodes of a gang, where it can start first.
 
     Parameters
     ----------
     order : int array, shape (n,)
+        The members of a gang stand together.
     where : int array, shape (n,)
         Node of each demand, had there been no promise; -1 for those that wait.
     hopeless : bool array, shape (n,)
-        Demands that no node will ever have room for, or that may not be served: they head no queue.
+        Demands that may not be served, whatever is free: they head no queue.
 
     Returns
     -------
-    `Promise`, or None when nobody waits whom a node could ever hold.
+    `Promise`, or None when nobody waits whom the nodes could ever hold.
     """
-    waiting = np.flatnonzero((where[order] < 0) & ~hopeless[order])
-    if not len(waiting):
-        return None
-    place, head = int(waiting[0]), int(order[waiting[0]])
-    before = order[:place][where[order[:place]] >= 0]
-    taken = np.zeros_like(offered.free)
-    np.add.at(taken, where[before], asked.minimum[before])
-    free, need = offered.free - taken, asked.minimum[head]
-    leaving = _leaving(asked, offered, before, where)
-    able = np.flatnonzero(offered.allowed[asked.kind[head]] & (need <= offered.capacity + offered.slack).all(axis=1))
-    if not len(able):
-        return None
-    starts = {node: _start(need, free[node], offered.slack[node], *_of(leaving, node)) for node in able.tolist()}
+    for place in np.flatnonzero((where[order] < 0) & ~hopeless[order]).tolist():
+        heads = _together(asked, order, place)
+        if hopeless[heads].any() or not all(len(_able(asked, offered, head)) for head in heads.tolist()):
+            continue
+        before = order[:place][where[order[:place]] >= 0]
+        found = _start(asked, offered, heads, _coming(asked, offered, before, where))
+        if found is not None:
+            at, nodes, room = found
+            staying = np.zeros(len(asked), dtype=bool)
+            staying[order[place + len(heads) :]] = True
+            if np.isfinite(at):
+                staying &= ~(asked.ends <= at)
+            return Promise(tuple(heads.tolist()), at, nodes, np.maximum(0.0, room), staying)
+    return None
+
+
+def _together(asked: Asked, order: Ints, place: int) -> Ints:
+    head = order[place]
+    if asked.gangs is None or asked.gangs.of[head] < 0:
+        return order[place : place + 1]
+    return order[place : place + len(asked.gangs.rows(int(asked.gangs.of[head])))]
+
+
+def _coming(asked: Asked, offered: Offered, before: Ints, where: Ints) -> _Coming:
+    live = offered.leaving
+    assert live is not None, "a promise is made only where the policy gives ends"
+    free = offered.free.copy()
+    np.subtract.at(free, where[before], asked.minimum[before])
+    nodes, ends = np.concatenate([live.node, where[before]]), np.concatenate([live.end, asked.ends[before]])
+    return _Coming(free, nodes, ends, np.vstack([live.amounts, asked.minimum[before]]))
+
+
+def _start(asked: Asked, offered: Offered, heads: Ints, coming: _Coming) -> tuple[float, Ints, Floats] | None:
+    """Return when all of the head can start, on which nodes, and what it leaves of each, shape (k, R); None if it never can."""
+    return _one(asked, offered, int(heads[0]), coming) if len(heads) == 1 else _all(asked, offered, heads, coming)
+
+
+def _able(asked: Asked, offered: Offered, head: int) -> Ints:
+    """Return the nodes that could hold a demand if they were empty."""
+    fits = (asked.minimum[head] <= offered.capacity + offered.slack).all(axis=1)
+    return np.flatnonzero(offered.allowed[asked.kind[head]] & fits)
+
+
+def _one(asked: Asked, offered: Offered, head: int, coming: _Coming) -> tuple[float, Ints, Floats]:
+    need, free = asked.minimum[head], coming.free
+    able = _able(asked, offered, head)
+    starts = {node: _fits_from(need, free[node], offered.slack[node], *coming.on(node)) for node in able.tolist()}
     scale = 1.0 / np.where(offered.capacity > 0, offered.capacity, 1.0)
     node = min(starts, key=lambda at: (starts[at][0], float((np.maximum(0.0, need - free[at]) * scale[at]).max()), offered.names[at]))
     at, then = starts[node]
-    staying = np.zeros(len(asked), dtype=bool)
-    staying[order[place + 1 :]] = True
-    if np.isfinite(at):
-        staying &= ~(asked.ends <= at)
-    return Promise(head, node, at, np.maximum(0.0, then - need), staying)
+    return at, np.array([node]), (then - need)[None, :]
 
 
-def _leaving(asked: Asked, offered: Offered, before: Ints, where: Ints) -> tuple[Ints, Floats, Floats]:
-    """Return node, end and amounts of all that will leave: live grants, and those served before the head."""
-    live = offered.leaving
-    assert live is not None, "a promise is made only where the policy gives ends"
-    nodes, ends = np.concatenate([live.node, where[before]]), np.concatenate([live.end, asked.ends[before]])
-    return nodes, ends, np.vstack([live.amounts, asked.minimum[before]])
-
-
-def _of(leaving: tuple[Ints, Floats, Floats], node: int) -> tuple[Floats, Floats]:
-    nodes, ends, amounts = leaving
-    here = np.flatnonzero((nodes == node) & np.isfinite(ends))
-    here = here[np.argsort(ends[here], kind="stable")]
-    return ends[here], amounts[here]
-
-
-def _start(need: Floats, free: Floats, slack: Floats, ends: Floats, amounts: Floats) -> tuple[float, Floats]:
+def _fits_from(need: Floats, free: Floats, slack: Floats, ends: Floats, amounts: Floats) -> tuple[float, Floats]:
     """Return when `need` fits, infinite when that is not known, and what is free at that time."""
     room = free + np.cumsum(amounts, axis=0)
     fits = np.flatnonzero((need <= room + slack).all(axis=1))
@@ -106,3 +155,45 @@ def _start(need: Floats, free: Floats, slack: Floats, ends: Floats, amounts: Flo
     at = float(ends[fits[0]])
     # All that ends at the same moment is free then.
     return at, room[np.flatnonzero(ends <= at)[-1]]
+
+
+def _all(asked: Asked, offered: Offered, heads: Ints, coming: _Coming) -> tuple[float, Ints, Floats] | None:
+    ends = np.unique(coming.end[np.isfinite(coming.end)])
+    # The later, the more is free: the first moment at which all members fit is found by halving.
+    low, high = 0, len(ends)
+    while low < high:
+        middle = (low + high) // 2
+        if first_fit(asked, offered, heads, coming.free_at(float(ends[middle]))) is None:
+            low = middle + 1
+        else:
+            high = middle
+    at = float(ends[low]) if low < len(ends) else np.inf
+    then = offered.capacity if np.isinf(at) else coming.free_at(at)
+    where = first_fit(asked, offered, heads, then)
+    if where is None:
+        return None
+    left = coming.free.copy() if np.isinf(at) else then.copy()
+    np.subtract.at(left, where, asked.minimum[heads])
+    nodes = np.unique(where)
+    return at, nodes, left[nodes]
+
+
+def first_fit(asked: Asked, offered: Offered, rows: Ints, free: Floats) -> Ints | None:
+    """Return a node for each of some demands, the one that is left fullest; None unless all find one.
+
+    Parameters
+    ----------
+    rows : int array, shape (k,)
+    free : float array, shape (G, R)
+    """
+    left, where = free + offered.slack, np.empty(len(rows), dtype=np.intp)
+    names = np.argsort(np.array(offered.names, dtype=str), kind="stable")
+    scale = 1.0 / np.where(offered.capacity > 0, offered.capacity, 1.0)
+    for turn, row in enumerate(rows.tolist()):
+        fits = names[(offered.allowed[asked.kind[row]] & (asked.minimum[row] <= left).all(axis=1))[names]]
+        if not len(fits):
+            return None
+        node = int(fits[np.argmin((left[fits] * scale[fits]).sum(axis=1).round(_DIGITS))])
+        left[node] -= asked.minimum[row]
+        where[turn] = node
+    return where

@@ -42,6 +42,8 @@ def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:
     tree = read_teams(policy.teams, asked.teams, asked.resources, total, policy.used)
     queue = np.lexsort((asked.rank, asked.created, -(asked.priority + asked.aged)))
     counts = (asked.minimum <= total * (1 + _EQUAL)).all(axis=1)
+    if asked.gangs is not None:
+        counts &= asked.gangs.complete()
     for _ in range(_PASSES):
         order = _merged(tree, asked, queue, np.where(counts[:, None], asked.minimum, 0.0), total)
         served = _served(tree, asked, offered, order)

@@ -34,12 +34,15 @@ class Room:
     allowed : bool array, shape (n, G)
     nodes : int array, shape (G,)
         What each node is called elsewhere.
+    matches : int array, shape (n, G), or None
+        Of the nodes that have room, those with the most go first.
     """
 
     size: Floats
     free: Floats
     allowed: Bools
     nodes: Ints
+    matches: Ints | None = None
 
 
 class Packed:
@@ -73,10 +76,18 @@ class Packed:
             size = self.room.size[row]
             fits = np.flatnonzero((self.free >= size).all(axis=1) & self.room.allowed[row])
             if len(fits):
+                fits = self._preferred(row, fits)
                 node = int(fits[np.argmin(left[fits])])
                 self.where[row] = node
                 self.free[node] -= size
                 left[node] = self.free[node] @ self.worth
+
+    def _preferred(self, row: int, nodes: Ints) -> Ints:
+        if self.room.matches is None:
+            return nodes
+        matches = self.room.matches[row, nodes]
+        best: Ints = nodes[matches == matches.max()]
+        return best
 
     def empty(self, nodes: Ints) -> Ints:
         """Take everything off some nodes; return what was there."""

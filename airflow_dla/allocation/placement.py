@@ -9,7 +9,7 @@ is left of the GPUs is of use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Packing:
 
     def _keep(self, kept: Promise) -> None:
         then = np.full(self.free.shape, np.inf)
-        then[kept.node] = kept.room
+        then[kept.nodes] = kept.room
         self.free, self.slack = np.hstack([self.free, then]), np.hstack([self.slack, self.slack])
 
     def held_back(self) -> Floats:
@@ -88,21 +88,45 @@ class Packing:
 
     def seat(self, order: Ints, where: Ints) -> None:
         """Place demands, in order, on the nodes chosen for them; those that do not fit there are left."""
-        chosen = order[where[order] >= 0]
-        passing = self._within_limits(chosen)
-        for row, node in zip(passing.tolist(), where[passing].tolist(), strict=True):
-            self._seat(row, node)
+        for run, whole in self._runs(order[where[order] >= 0]):
+            before = self._books(whole=whole)
+            passing = self._within_limits(run)
+            for row, node in zip(passing.tolist(), where[passing].tolist(), strict=True):
+                self._seat(row, node)
+            self._whole_or_not(run, before)
+
+    def _runs(self, order: Ints) -> Iterable[tuple[Ints, bool]]:
+        """Split demands into those that are placed together: gangs, and all between two gangs."""
+        return [(order, False)] if self.asked.gangs is None else self.asked.gangs.runs(order)
+
+    def _books(self, *, whole: bool) -> tuple[Floats, Floats, Floats] | None:
+        return (self.free.copy(), self.quota.copy(), self.own.copy()) if whole else None
+
+    def _whole_or_not(self, gang: Ints, before: tuple[Floats, Floats, Floats] | None) -> bool:
+        """Take back what a gang got unless all of it found a node; return whether anything had to be."""
+        if before is None or (self.where[gang] >= 0).all():
+            return False
+        placed = gang[self.where[gang] >= 0]
+        for row, node in zip(placed.tolist(), self.where[placed].tolist(), strict=True):
+            if node in self.devices:
+                self.devices[node].drop(row)
+        self.where[placed] = -1
+        self.free, self.quota, self.own = before
+        return True
 
     def _seat(self, row: int, node: int) -> None:
+        if (self.size[row] <= self.free[node] + self.slack[node]).all() and self._hold(row, node):
+            self._charge(np.array([row]))
+
+    def _hold(self, row: int, node: int) -> bool:
+        """Place a demand on a node that has room for it, unless its GPUs are scattered; return whether it is placed."""
         size, gpu = self.size[row], self.asked.gpu
-        if not (size <= self.free[node] + self.slack[node]).all():
-            return
         shared = gpu is not None and node in self.devices and size[gpu] > 0
         if shared and gpu is not None and not self.devices[node].take(row, float(size[gpu])):
-            return
+            return False
         self.free[node] -= size
         self.where[row] = node
-        self._charge(np.array([row]))
+        return True
 
     def _charge(self, placed: Ints) -> None:
         np.subtract.at(self.quota, self.asked.team[placed], self.asked.minimum[placed])
@@ -116,18 +140,38 @@ class Packing:
         return passing[self.tree.passing(self.own, self.asked.team[passing], self.asked.minimum[passing])]
 
     def fill(self, order: Ints) -> None:
-        """Place demands, in order, within the quotas of their teams."""
+        """Place demands, in order, within the quotas of their teams; a gang whole or not at all."""
+        seating = None
+        one_by_one = self.asked.gangs is not None and self._is_seated(order)
+        for run, whole in self._runs(order):
+            if one_by_one and seating is None:
+                seating = self._seating(order)
+            before = self._books(whole=whole)
+            self._fill(run, seating)
+            if self._whole_or_not(run, before):
+                # What was taken back is free again, and only a new look at the nodes sees it.
+                seating = None
+
+    def _fill(self, order: Ints, seating: Seating | None) -> None:
         left = order
         while len(left):
             passing = self._within_limits(left)
-            if self.kept is None and is_seated(self.asked, self.offered, passing, self.size):
-                self._seat_one_by_one(passing)
+            if seating is not None:
+                self._seat_one_by_one(passing, seating)
+            elif self._is_seated(passing):
+                self._seat_one_by_one(passing, self._seating(passing))
             else:
                 self._fill_nodes(passing)
             placed = passing[self.where[passing] >= 0]
             self._charge(placed)
             # What found no node gives its quota back: those that the quota kept out may try.
             left = left[~np.isin(left, passing)] if len(placed) < len(passing) else left[:0]
+
+    def _is_seated(self, rows: Ints) -> bool:
+        return self.kept is None and is_seated(self.asked, self.offered, rows, self.size)
+
+    def _seating(self, rows: Ints) -> Seating:
+        return Seating(self.asked, self.offered, size=self.size, rows=rows, nodes=self.nodes, free=self.free, devices=self.devices)
 
     def fill_up(self, order: Ints) -> None:
         """Place by their minima those that have no node yet."""
@@ -146,12 +190,11 @@ class Packing:
             passing.extend(own[run] for run in longest_runs(self.asked.minimum[own].T, self.quota[team].copy(), slack))
         return order[np.isin(order, np.concatenate(passing))]
 
-    def _seat_one_by_one(self, order: Ints) -> None:
+    def _seat_one_by_one(self, order: Ints, seating: Seating) -> None:
         """Place in order, each where it leaves most of the GPUs of use."""
-        seating = Seating(self.asked, self.offered, size=self.size, rows=order, nodes=self.nodes, free=self.free, devices=self.devices)
         gpus = self.size[order, self.asked.gpu].tolist()
         for turn, row in enumerate(order.tolist()):
-            choice = seating.place(turn)
+            choice = seating.place(row)
             if choice is None:
                 continue
             if gpus[turn] > 0:
@@ -161,6 +204,27 @@ class Packing:
             self.where[row] = choice.node
 
     def _fill_nodes(self, order: Ints) -> None:
+        if self.offered.matches is None:
+            self._fill_in_turn(order)
+            return
+        prefers = np.logical_or.reduce(self.offered.matches > 0, axis=1)[self.asked.kind]
+        for run in np.split(order, np.flatnonzero(np.diff(prefers[order])) + 1):
+            if prefers[run].any():
+                self._fill_preferred(run, self.offered.matches)
+            else:
+                self._fill_in_turn(run)
+
+    def _fill_preferred(self, order: Ints, matches: Ints) -> None:
+        """Place in order, each on the node with most of the labels it prefers; of equals, on the fullest."""
+        for row in order.tolist():
+            kind = self.asked.kind[row]
+            fits = self.offered.allowed[kind] & (self.size[row] <= self.free + self.slack).all(axis=1)
+            able = self.nodes[fits[self.nodes]]
+            for node in able[np.argsort(-matches[kind, able], kind="stable")].tolist():
+                if self._hold(row, node):
+                    break
+
+    def _fill_in_turn(self, order: Ints) -> None:
         left, columns = order, np.ascontiguousarray(self.size[order].T)
         smallest = columns.min(axis=1, initial=np.inf)
         roomy = np.logical_and.reduce(smallest <= self.free + self.slack, axis=1)

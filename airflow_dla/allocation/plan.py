@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from itertools import islice, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +14,12 @@ from airflow_dla.allocation.devices import charged_cpus, hand_out_cpus
 from airflow_dla.allocation.problem import Plan, Policy
 from airflow_dla.allocation.reasons import Reasons, grant_reason, is_never, nearest
 from airflow_dla.allocation.solve import Solution, solve
-from airflow_dla.allocation.table import RELATIVE, Asked, Ints, read_cluster, read_demands
+from airflow_dla.allocation.table import RELATIVE, Asked, Ints, idle_slices, read_cluster, read_demands
 from airflow_dla.specs import Demand, Grant, Node, Reason
 from airflow_dla.specs.grants import make_grant
 
 _OPTIMAL = 1e-9
+_LATE = "its deadline cannot be met any more, even if it starts now"
 _Made = TypeVar("_Made")
 
 
@@ -86,10 +88,12 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
     fewer = _shrunk(asked, solution)
     shrunk = dict(zip(fewer.tolist(), reasons.shrunk(fewer), strict=True))
     grants = _grants(cluster, live, pending, rows=rows, asked=asked, solution=solution, shrunk=shrunk)
+    late = _too_late(pending, policy, now)
+    waiting = dict(zip([names[row] for row in queue.tolist()], reasons.waiting(queue, found, largest), strict=True))
     return Plan(
         grants=_by_name(names, solution.order, rows, grants),
-        waiting=dict(zip([names[row] for row in queue.tolist()], reasons.waiting(queue, found, largest), strict=True)),
-        shrunk=_by_name(names, solution.order, fewer, shrunk.values()),
+        waiting=_warned(late, waiting),
+        shrunk=_warned(late, _by_name(names, solution.order, fewer, shrunk.values())),
         prices=prices,
         payments=_payments(names, solution),
         status=_status(solution.admission.gap(solution.where)),
@@ -103,6 +107,18 @@ def _by_name(names: Sequence[str], order: Ints, rows: Ints, made: Iterable[_Made
     order = order[place[order] >= 0]
     found = list(made)
     return dict(zip([names[row] for row in order.tolist()], [found[at] for at in place[order].tolist()], strict=True))
+
+
+def _too_late(pending: Sequence[Demand], policy: Policy, now: float) -> list[str]:
+    """Return the demands that would miss their deadline even if they started now."""
+    due = [demand for demand in pending if demand.deadline is not None]
+    return [demand.id for demand in due if now + policy.runs.get(demand.id, demand.run_s or 0.0) > (demand.deadline or 0.0)]
+
+
+def _warned(late: Sequence[str], reasons: dict[str, Reason]) -> dict[str, Reason]:
+    """Add to the reasons of those that are late already that they are."""
+    known = {name: reasons[name] for name in late if name in reasons and not reasons[name].never}
+    return reasons | {name: replace(why, text=f"{why.text}; {_LATE}") for name, why in known.items()}
 
 
 def _payments(names: Sequence[str], solution: Solution) -> dict[str, float]:
@@ -150,6 +166,7 @@ def _grants(
     """Make the grant of each of `rows`, in the order of `pending`."""
     columns = {resource: column for column, resource in enumerate(asked.resources)}
     cpu_ids, gpu_ids = _cpu_ids(cluster, live, asked, solution), _gpu_ids(cluster, solution)
+    gpu_ids.update(_slice_ids(cluster, live, asked, solution))
     names = [node.name for node in cluster]
     for row, place, values in zip(rows.tolist(), solution.where[rows].tolist(), solution.amounts[rows].tolist(), strict=True):
         demand, node = pending[row], names[place]
@@ -182,6 +199,19 @@ def _placed_on_each(cluster: Sequence[Node], solution: Solution) -> list[Ints]:
     grouped = np.argsort(places, kind="stable")
     bounds = np.searchsorted(places[grouped], np.arange(len(cluster) + 1))
     return [solution.order[grouped[start:end]] for start, end in pairwise(bounds.tolist())]
+
+
+def _slice_ids(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, solution: Solution) -> dict[int, tuple[str, ...]]:
+    """Hand out slices of GPUs, each to one grant, in the order of admission."""
+    given: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for column in asked.slices:
+        idle: dict[int, Iterator[str]] = {}
+        for row in solution.order[solution.amounts[solution.order, column] > 0].tolist():
+            place = int(solution.where[row])
+            if place not in idle:
+                idle[place] = iter(idle_slices(cluster[place], live, asked.resources[column]))
+            given[row] += tuple(islice(idle[place], round(solution.amounts[row, column])))
+    return given
 
 
 def _gpu_ids(cluster: Sequence[Node], solution: Solution) -> dict[int, tuple[str, ...]]:

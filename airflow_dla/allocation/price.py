@@ -110,7 +110,8 @@ def read_room(asked: Asked, offered: Offered, bids: Bids) -> Room:
     names = np.argsort(np.array(offered.names, dtype=str), kind="stable")
     # Rounded, as bids are: of packings that are worth the same, the last digit must not choose.
     free = ((offered.free + offered.slack) / bids.unit)[names].round(_DIGITS)
-    return Room(size=bids.bundle, free=free, allowed=offered.allowed[:, names][asked.kind], nodes=names)
+    matches = None if offered.matches is None else offered.matches[:, names][asked.kind]
+    return Room(size=bids.bundle, free=free, allowed=offered.allowed[:, names][asked.kind], nodes=names, matches=matches)
 
 
 def _exact(room: Room, value: Floats, order: Ints, where: Ints, bound: float) -> tuple[Ints, float]:

@@ -8,7 +8,7 @@ airflow_dla.specs.grants : Node, Demand, Grant and Reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -60,6 +60,8 @@ class Policy:
     runs : mapping of demand to float
         How long a demand is expected to hold its grant, s; one that ends before the head of
         the queue can start does not delay it.
+    started : collection of str
+        Gangs of which a member holds a grant: who joins them waits for no other member.
     """
 
     strategy: str = "lp"
@@ -74,6 +76,7 @@ class Policy:
     ageing_s: float | None = None
     ends: Mapping[str, float] | None = None
     runs: Mapping[str, float] = field(default_factory=dict)
+    started: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:

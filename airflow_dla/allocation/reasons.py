@@ -9,8 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from airflow_dla.allocation.gang_reasons import gang_reasons
 from airflow_dla.allocation.problem import Policy
-from airflow_dla.allocation.rules import SUFFIXES, UNITS, Rules, written
+from airflow_dla.allocation.rules import Rules, unit_after, written
 from airflow_dla.allocation.solve import Solution
 from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Floats, Ints, Offered, read_cluster, read_demands
 from airflow_dla.specs import Demand, Node, Reason, Request
@@ -100,15 +101,16 @@ def is_never(asked: Asked, offered: Offered, found: Nearest, rows: Ints) -> Bool
     if not offered.names:
         return np.zeros(len(rows), dtype=bool)
     nowhere = found.node < 0
-    unnamed = np.array([node is None for _, node, _ in asked.kinds])[asked.kind[rows]]
+    # A node that is not there may come back; one that is there has the labels it has.
+    hopeless = np.array([kind.node is None or kind.node in offered.names for kind in asked.kinds])[asked.kind[rows]]
     too_large = found.shortfall > offered.slack[found.node, found.column]
-    return np.where(nowhere, unnamed, too_large)
+    return np.where(nowhere, hopeless, too_large)
 
 
 def _never(asked: Asked, offered: Offered, found: Nearest, place: int, row: int) -> Reason:
     node = int(found.node[place])
     if node < 0:
-        return _nowhere(asked, row, never=True)
+        return _nowhere(asked, offered, row, never=True)
     resource, room, shortfall = asked.resources[found.column[place]], float(found.room[place]), float(found.shortfall[place])
     needs = written(resource, room + shortfall)
     return Reason(
@@ -124,21 +126,24 @@ def _never(asked: Asked, offered: Offered, found: Nearest, place: int, row: int)
     )
 
 
-def _nowhere(asked: Asked, row: int, *, never: bool, position: int = 0) -> Reason:
-    place, node, gpu_type = asked.kinds[asked.kind[row]]
-    if node is not None:
-        binding, wanted = "node", f"node {node!r}"
-    elif gpu_type is not None:
-        binding, wanted = "gpu_type", f"node with GPUs of type {gpu_type!r}"
-    else:
-        binding, wanted = "place", f"node of place {place!r}"
-    where = f" in place {place!r}" if place != "any" and binding != "place" else ""
+def _nowhere(asked: Asked, offered: Offered, row: int, *, never: bool, position: int = 0) -> Reason:
+    kind = asked.kinds[asked.kind[row]]
+    labels = ", ".join(f"{label}={value}" for label, value in kind.labels)
+    carrying = " and ".join([f"labels {labels}"] * bool(labels) + [f"GPUs of type {kind.gpu_type!r}"] * bool(kind.gpu_type))
+    node = f"node {kind.node!r}" if kind.node is not None else "node"
+    binding, wanted, other = "place", f"{node} of place {kind.place!r}", "another place"
+    if kind.node is not None and kind.node not in offered.names:
+        binding, wanted, other = "node", node, "another node"
+    elif carrying:
+        binding, other = ("labels", "other labels") if labels else ("gpu_type", "another gpu_type")
+        wanted = f"{node} with {carrying}"
+    where = f" in place {kind.place!r}" if kind.place != "any" and binding != "place" else ""
     start = "can never be granted" if never else "waits"
     return Reason(
         binding=binding,
         position=position,
         never=never,
-        unblock=(f"add a {wanted}{where}", f"ask for another {binding}"),
+        unblock=(f"add a {wanted}{where}", f"ask for {other}"),
         text=f"{start}: there is no {wanted}{where}",
     )
 
@@ -170,6 +175,9 @@ class Reasons:
             Where least is missing of what is free, and of what there is at all.
         """
         never = is_never(self.asked, self.offered, largest, rows)
+        rules = Rules(self.asked, self.offered, self.solution, self.policy)
+        gangs = gang_reasons(self.asked, self.offered, self.solution, rules=rules, never=rows[never], prices=self.prices)
+        never |= np.isin(rows, list(gangs.never))
         positions = np.cumsum(~never)
         beyond_quota = np.asarray((self.asked.minimum[rows] > self.solution.quota[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
         facts = zip(
@@ -177,36 +185,45 @@ class Reasons:
             found.node.tolist(), found.column.tolist(), found.shortfall.tolist(), found.room.tolist(), strict=True,
         )  # fmt: skip
         apart = np.asarray((self.asked.minimum[rows] > self.solution.lent[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
+        fits = self._fits(found).tolist()
         barred, kept = self.solution.admission.barred, self.solution.kept
-        rules = Rules(self.asked, self.offered, self.solution, self.policy)
         for place, (row, hopeless, beyond, position, node, column, shortfall, room) in enumerate(facts):
-            if hopeless:
+            if hopeless and row not in gangs.never:
                 yield _never(self.asked, self.offered, largest, place, row)
             elif row in barred:
                 yield rules.budget(row, barred[row], position)
+            elif gangs.has(row):
+                yield gangs.reason(row, position)
             elif beyond:
-                yield rules.quota(row, position)
-            elif node >= 0 and shortfall <= self.offered.slack[node, column] and apart[place]:
-                yield rules.guarantee(row, node, position)
-            elif kept is not None and kept.head == row:
-                yield rules.head(
-                    self._short(node, column, shortfall, room, position) if shortfall > 0 else self._scattered(row, kept.node, 0, position)
-                )
-            elif kept is not None and node >= 0 and shortfall <= self.offered.slack[node, column]:
-                yield rules.kept_back(position)
-            elif node < 0:
-                yield self._no_node(row, position)
-            elif shortfall <= self.offered.slack[node, column]:
-                yield self._scattered(row, node, column, position)
-            else:
+                yield rules.quota(self.asked.team[row], self.asked.minimum[row], position)
+            elif fits[place] and apart[place]:
+                yield rules.guarantee(self.asked.team[row], self.asked.minimum[row], node, position)
+            elif kept is not None and row in kept.heads:
+                lacking = self._short(node, column, shortfall, room, position)
+                yield rules.head(lacking if shortfall > 0 else self._scattered(row, int(kept.nodes[0]), 0, position))
+            elif node >= 0 and not fits[place]:
                 yield self._short(node, column, shortfall, room, position)
+            else:
+                yield self._out_of_place(row, node, column, position, rules)
+
+    def _out_of_place(self, row: int, node: int, column: int, position: int, rules: Rules) -> Reason:
+        """Explain a demand that may use no node, or that would fit by the sums."""
+        if node < 0:
+            return self._no_node(row, position)
+        return self._scattered(row, node, column, position) if self.solution.kept is None else rules.kept_back(position)
+
+    def _fits(self, found: Nearest) -> Bools:
+        """Return for which demands nothing is missing where they are nearest to fit."""
+        fits, there = np.zeros(len(found.node), dtype=bool), np.flatnonzero(found.node >= 0)
+        fits[there] = found.shortfall[there] <= self.offered.slack[found.node[there], found.column[there]]
+        return fits
 
     def _short(self, node: int, column: int, shortfall: float, room: float, position: int) -> Reason:
         resource, name = self.asked.resources[column], self.offered.names[node]
-        more = f"{shortfall:g}{UNITS[resource]}"
+        more = f"{shortfall:g}{unit_after(resource)}"
         room = max(room, 0.0)
         wait, add = f"wait until {more} more {resource} are free on {name}", f"add {more} {resource}"
-        lower = f"lower the minimum of {resource} to {room:g}{UNITS[resource]}"
+        lower = f"lower the minimum of {resource} to {room:g}{unit_after(resource)}"
         return Reason(
             binding=resource,
             node=name,
@@ -234,7 +251,7 @@ class Reasons:
 
     def _no_node(self, row: int, position: int) -> Reason:
         if self.offered.names:
-            return _nowhere(self.asked, row, never=False, position=position)
+            return _nowhere(self.asked, self.offered, row, never=False, position=position)
         return Reason(
             binding="node",
             position=position,
@@ -262,7 +279,7 @@ class Reasons:
             yield known[key]
 
     def _less(self, name: str, resource: str, want: float, have: float, *, price: float, team: str | None) -> Reason:
-        unit, short = UNITS[resource], want - have
+        unit, short = unit_after(resource), want - have
         if team is not None:
             return Reason(
                 binding="quota",
@@ -313,10 +330,10 @@ def _ranges(request: Request) -> str:
 # To fill in a template takes half as long as to join its parts.
 @lru_cache(maxsize=256)
 def _template(resources: tuple[str, ...]) -> str:
-    return ", ".join(f"%g{SUFFIXES[resource]}" for resource in resources)
+    return ", ".join(f"%g{unit_after(resource)} {resource}" for resource in resources)
 
 
 # Many ask for the same few amounts, and to write a number takes longer than to look it up.
 @lru_cache(maxsize=4096)
 def _range(resource: str, minimum: float, wanted: float, per_gpu: bool) -> str:  # noqa: FBT001 positional, since that is what is looked up
-    return f"{minimum:g}-{wanted:g}{UNITS[resource]}{'/gpu' if per_gpu else ''} {resource}"
+    return f"{minimum:g}-{wanted:g}{unit_after(resource)}{'/gpu' if per_gpu else ''} {resource}"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 
 from airflow_dla.allocation.backfill import Promise
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.solve import Solution
-from airflow_dla.allocation.table import Asked, Offered
-from airflow_dla.specs import RESOURCES, Reason
+from airflow_dla.allocation.table import Asked, Floats, Offered
+from airflow_dla.specs import Reason, unit_of
 
-#: How a unit is written after an amount: only where it is not the resource itself.
-UNITS: Final[Mapping[str, str]] = {name: f" {unit}" if unit in {"GiB", "MB/s"} else "" for name, unit in RESOURCES.items()}
-#: How the resource is written after an amount, its unit included.
-SUFFIXES: Final[Mapping[str, str]] = {name: f"{unit} {name}" for name, unit in UNITS.items()}
+
+@lru_cache(maxsize=256)
+def unit_after(resource: str) -> str:
+    """Return how the unit is written after an amount: only where it is not the resource itself."""
+    unit = unit_of(resource)
+    return f" {unit}" if unit in {"GiB", "MB/s"} else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Rules:
             text=f"waits as number {position}: costs {tokens:g} tokens, more than the budget of team {team} leaves",
         )
 
-    def guarantee(self, row: int, node: int, position: int) -> Reason:
-        """Explain a demand that would fit into what other teams do not lend."""
-        team, missing = self.asked.teams[self.asked.team[row]], self.asked.minimum[row] - self.solution.lent[self.asked.team[row]]
-        column = int(np.argmax(np.where(self.asked.minimum[row] > 0, missing, -np.inf)))
+    def guarantee(self, of: int, need: Floats, node: int, position: int) -> Reason:
+        """Explain what would fit into what other teams do not lend to one of them."""
+        team, missing = self.asked.teams[of], need - self.solution.lent[of]
+        column = int(np.argmax(np.where(need > 0, missing, -np.inf)))
         more = written(self.asked.resources[column], max(0.0, float(missing[column])))
         return Reason(
             binding="guarantee",
@@ -68,46 +68,50 @@ class Rules:
     def head(self, reason: Reason) -> Reason:
         """Add to why the head of the queue waits where, and if that is known when, it starts."""
         kept = self._promise()
-        name, known = self.offered.names[kept.node], bool(np.isfinite(kept.at))
-        promised = f"it starts on {name} at about {kept.at:.0f}" if known else f"{name} is kept for it"
+        names, known = self._kept_nodes(kept), bool(np.isfinite(kept.at))
+        promised = f"it starts on {names} at about {kept.at:.0f}" if known else self._are_kept(names, kept)
         return replace(reason, expected_start=kept.at if known else None, text=f"{reason.text}; {promised}")
 
     def _promise(self) -> Promise:
         assert self.solution.kept is not None, "only where something is kept for the head of the queue"
         return self.solution.kept
 
+    def _are_kept(self, names: str, kept: Promise) -> str:
+        return f"{names} {'is' if len(kept.nodes) == 1 else 'are'} kept for it"
+
+    def _kept_nodes(self, kept: Promise) -> str:
+        return ", ".join(sorted(self.offered.names[node] for node in kept.nodes.tolist()))
+
     def kept_back(self, position: int) -> Reason:
         """Explain a demand that would fit, but would delay the head of the queue."""
         kept = self._promise()
-        name = self.offered.names[kept.node]
-        head = f"the head of the queue, which needs {written(self._binding(kept), self._needed(kept))},"
+        names = self._kept_nodes(kept)
+        head = f"the head of the queue, which needs {self._needed(kept)},"
         until = f" at about {kept.at:.0f}" if np.isfinite(kept.at) else ""
         return Reason(
             binding="queue",
-            node=name,
+            node=self.offered.names[int(kept.nodes[0])],
             position=position,
-            unblock=(f"wait until the head of the queue has started on {name}{until}", "raise its priority above that of the head"),
-            text=f"waits as number {position}: what is free on {name} is kept for {head} so that nobody delays it",
+            unblock=(f"wait until the head of the queue has started on {names}{until}", "raise its priority above that of the head"),
+            text=f"waits as number {position}: what is free on {names} is kept for {head} so that nobody delays it",
         )
 
-    def _binding(self, kept: Promise) -> str:
-        return self.asked.resources[self._column(kept)]
+    def _needed(self, kept: Promise) -> str:
+        """Write what the head needs most of, relative to what is free; of a gang, all its members together."""
+        rows = list(kept.heads)
+        need, free = self.asked.minimum[rows].sum(axis=0), self.offered.free[kept.nodes].sum(axis=0)
+        capacity = self.offered.capacity[kept.nodes].sum(axis=0)
+        lacking = (need - free) / np.where(capacity > 0, capacity, 1.0)
+        column = int(np.argmax(np.where(need > 0, lacking, -np.inf)))
+        return written(self.asked.resources[column], float(need[column]))
 
-    def _needed(self, kept: Promise) -> float:
-        return float(self.asked.minimum[kept.head, self._column(kept)])
-
-    def _column(self, kept: Promise) -> int:
-        capacity = self.offered.capacity[kept.node]
-        lacking = (self.asked.minimum[kept.head] - self.offered.free[kept.node]) / np.where(capacity > 0, capacity, 1.0)
-        return int(np.argmax(np.where(self.asked.minimum[kept.head] > 0, lacking, -np.inf)))
-
-    def quota(self, row: int, position: int) -> Reason:
-        """Explain a demand beyond the quota or the borrowing limit of its team."""
-        left = self.solution.quota[self.asked.team[row]]
-        missing = self.asked.minimum[row] - left
+    def quota(self, of: int, need: Floats, position: int) -> Reason:
+        """Explain what goes beyond the quota or the borrowing limit of a team."""
+        left = self.solution.quota[of]
+        missing = need - left
         column = int(np.argmax(np.where(np.isfinite(left), missing, -np.inf)))
-        resource, team = self.asked.resources[column], self.asked.teams[self.asked.team[row]]
-        more, needs = written(resource, float(missing[column])), written(resource, float(self.asked.minimum[row, column]))
+        resource, team = self.asked.resources[column], self.asked.teams[of]
+        more, needs = written(resource, float(missing[column])), written(resource, float(need[column]))
         return Reason(
             binding="quota",
             shortfall=float(missing[column]),
@@ -134,4 +138,4 @@ def written(resource: str, value: float) -> str:
     >>> written("memory", 1.5)
     '1.5 GiB memory'
     """
-    return f"{value:g}{SUFFIXES[resource]}"
+    return f"{value:g}{unit_after(resource)} {resource}"

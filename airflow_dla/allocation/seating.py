@@ -59,17 +59,42 @@ class Seating:
         self, asked: Asked, offered: Offered, *, size: Floats, rows: Ints, nodes: Ints, free: Floats, devices: dict[int, Devices]
     ) -> None:
         assert asked.gpu is not None
-        self._nodes = nodes
+        self._nodes, self._turn = nodes, dict(zip(rows.tolist(), range(len(rows)), strict=True))
         self._beside = np.flatnonzero(np.arange(size.shape[1]) != asked.gpu)
-        columns, types = np.unique(offered.allowed, axis=1, return_inverse=True)
-        kinds, self._kind = self._kinds(asked, offered, size, rows, columns)
+        preferred = np.zeros(offered.allowed.shape, dtype=np.intp) if offered.matches is None else offered.matches
+        columns, types = np.unique(np.vstack([offered.allowed, preferred]), axis=1, return_inverse=True)
+        kinds, self._kind = self._kinds(asked, offered, size, rows, columns[: len(preferred)].astype(bool))
+        self._choosier: list[list[int]] = [[] for _ in range(len(kinds))]
+        if offered.matches is not None:
+            kinds = self._narrowed(kinds, asked.kind[rows], columns[len(preferred) :])
         room = (free + offered.slack)[nodes][:, self._beside]
         self._fleet = Fleet(room, _milli(devices, nodes), types.ravel()[nodes], kinds, Priced(kinds))
 
-    def place(self, turn: int) -> Choice | None:
-        """Choose for the demand `rows[turn]`; None when it fits nowhere."""
-        choice = self._fleet.place(int(self._kind[turn]))
-        return None if choice is None else Choice(int(self._nodes[choice.node]), choice.devices)
+    def place(self, row: int) -> Choice | None:
+        """Choose for one of the demands `rows`; None when it fits nowhere."""
+        kind = int(self._kind[self._turn[row]])
+        for narrowed in [*self._choosier[kind], kind]:
+            choice = self._fleet.place(narrowed)
+            if choice is not None:
+                return Choice(int(self._nodes[choice.node]), choice.devices)
+        return None
+
+    def _narrowed(self, kinds: Kinds, selects: Ints, matches: Ints) -> Kinds:
+        """Add, for each kind that prefers some nodes, kinds that take only those: with most labels first."""
+        added: list[tuple[int, Bools]] = []
+        for kind, of in sorted(set(zip(self._kind.tolist(), selects.tolist(), strict=True))):
+            for level in np.unique(matches[of, kinds.allowed[kind]])[:0:-1].tolist():
+                self._choosier[kind].append(len(kinds) + len(added))
+                added.append((kind, kinds.allowed[kind] & (matches[of] >= level)))
+        same = [*range(len(kinds)), *[kind for kind, _ in added]]
+        return Kinds(
+            need=kinds.need[same],
+            gpus=kinds.gpus[same],
+            share=kinds.share[same],
+            allowed=np.vstack([kinds.allowed, *[allowed for _, allowed in added]]),
+            # Nobody asks for them besides, so that what is typical stays as it is.
+            weight=np.concatenate([kinds.weight, np.zeros(len(added))]),
+        )
 
     def _kinds(self, asked: Asked, offered: Offered, size: Floats, rows: Ints, columns: Bools) -> tuple[Kinds, Ints]:
         """Aggregate equal demands; a live grant counts for what is typical, on any node."""

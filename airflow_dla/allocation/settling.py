@@ -12,6 +12,8 @@ from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.shedding import RULES, Rule
 from airflow_dla.allocation.table import Asked, Floats, Ints, Offered, gpu_multiple
 
+_ROUNDING = 1e-9
+
 
 class Settling:
     """What lies between minima and wants, for k demands that have a node.
@@ -92,6 +94,8 @@ class Settling:
             return
         taken = np.bincount(self.group, weights=self.low[:, column], minlength=len(self.offered.names))
         given, price = self.rule(span, self.weight[part], self.group[part], self.offered.free[:, column] - taken)
+        if column in self.asked.slices:
+            given = _whole(given, span, self.group[part], self.offered.free[:, column] - taken, in_order=self.policy.shedding == "strict")
         self.low[part, column] = np.minimum(self.low[part, column] + given, self.high[part, column])
         self.price[:, column] = np.maximum(self.price[:, column], price)
 
@@ -103,7 +107,7 @@ class Settling:
             span = self.high[:, column] - self.low[:, column]
             capped = np.isfinite(room)[team] & (span > 0)
             given, _ = self.rule(span[capped], self.weight[capped], team[capped], np.where(np.isfinite(room), room, 0.0))
-            self.high[capped, column] = self.low[capped, column] + given
+            self.high[capped, column] = self.low[capped, column] + (np.floor(given + _ROUNDING) if column in self.asked.slices else given)
         self._cap_gpus()
 
     def _cap_gpus(self) -> None:
@@ -148,6 +152,25 @@ class Settling:
         self.high[coupled] = np.maximum(
             np.where(rated, np.minimum(high * times, self.high[coupled]), self.high[coupled]), self.low[coupled]
         )
+
+
+def _whole(given: Floats, span: Floats, group: Ints, room: Floats, *, in_order: bool) -> Floats:
+    """Round down to whole slices, and give those that are then left to who lost most; in order where the rule is strict.
+
+    Examples
+    --------
+    >>> _whole(np.array([1.5, 1.5]), np.array([3.0, 3.0]), np.zeros(2, np.intp), np.array([3.0]), in_order=True).tolist()
+    [2.0, 1.0]
+    """
+    whole = np.floor(given + _ROUNDING)
+    left = np.floor(room - np.bincount(group, weights=whole, minlength=len(room)) + _ROUNDING)
+    order = np.arange(len(given)) if in_order else np.argsort(whole - given, kind="stable")
+    for place in order.tolist():
+        if given[place] > whole[place] + _ROUNDING and left[group[place]] >= 1:
+            more = min(1.0, span[place] - whole[place])
+            whole[place] += more
+            left[group[place]] -= more
+    return whole
 
 
 def _reseat(asked: Asked, packing: Packing) -> dict[int, Devices]:

@@ -79,7 +79,7 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     SolverFailed
         If HiGHS is needed and does not end at an optimum.
     """
-    admission = ADMISSIONS[policy.strategy](asked, offered, policy)
+    admission = _together(asked, offered, ADMISSIONS[policy.strategy](asked, offered, policy))
     turn = shedding_order(asked)
     tree = _tree(asked, offered, policy)
     packing, kept = _placed(asked, offered, admission, turn, tree)
@@ -108,6 +108,27 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     )
 
 
+def _together(asked: Asked, offered: Offered, admission: Admission) -> Admission:
+    """Order the members of each gang one after the other, and take back nodes that were chosen for a part of a gang."""
+    gangs, where = asked.gangs, admission.where
+    if gangs is None:
+        return admission
+    if where is not None:
+        nowhere = np.flatnonzero((where < 0) & (gangs.of >= 0))
+        where = where.copy()
+        where[gangs.with_all_of(nowhere)] = -1
+    return replace(admission, order=gangs.gathered(admission.order, greedy.dominant_share(asked, offered)), where=where)
+
+
+def left_out(asked: Asked, admission: Admission) -> Bools:
+    """Return which demands are not served now, whatever is free: barred ones, and all of a gang of which one is barred or not here."""
+    out = np.zeros(len(asked), dtype=bool)
+    out[list(admission.barred)] = True
+    if asked.gangs is not None:
+        out[asked.gangs.with_all_of(np.flatnonzero(out | ~asked.gangs.complete()))] = True
+    return out
+
+
 def _tree(asked: Asked, offered: Offered, policy: Policy) -> TeamTree | None:
     if not policy.teams:
         return None
@@ -116,9 +137,7 @@ def _tree(asked: Asked, offered: Offered, policy: Policy) -> TeamTree | None:
 
 def _placed(asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None) -> tuple[Packing, Promise | None]:
     """Place demands; where ends are known, once more with what the head of the queue needs kept for it."""
-    order = admission.order
-    if admission.barred:
-        order = order[~np.isin(order, list(admission.barred))]
+    order = admission.order[~left_out(asked, admission)[admission.order]]
     packing = place(asked, offered, order, turn, where=admission.where, tree=tree)
     if offered.leaving is None:
         return packing, None

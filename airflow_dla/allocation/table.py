@@ -5,17 +5,18 @@ Objects are read once, here; every decision below works on whole columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from airflow_dla.allocation.gangs import Gangs, read_gangs
 from airflow_dla.allocation.problem import Policy
-from airflow_dla.specs import RESOURCES, Demand, Grant, Node
+from airflow_dla.specs import RESOURCES, Demand, Grant, Node, Request
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -28,6 +29,36 @@ _LIGHTEST = 1e-9
 _Key = TypeVar("_Key")
 
 
+class Kind(NamedTuple):
+    """Which nodes will do: one for each set of demands that may use, and rather use, the same.
+
+    Parameters
+    ----------
+    place : str
+        Name of a place, or ``"any"``.
+    node, gpu_type : str or None
+        The only one that will do.
+    labels, prefer : tuple of (str, str)
+        What a node must carry, and what it should.
+    """
+
+    place: str
+    node: str | None
+    gpu_type: str | None
+    labels: tuple[tuple[str, str], ...] = ()
+    prefer: tuple[tuple[str, str], ...] = ()
+
+    def allows(self, node: Node) -> bool:
+        """Whether a node will do."""
+        here = self.place in {"any", node.place} and self.node in {None, node.name}
+        typed = here and self.gpu_type in {None, node.labels.get("gpu_type")}
+        return typed and all(node.labels.get(label) == value for label, value in self.labels)
+
+    def matches(self, node: Node) -> int:
+        """How many of the labels that are preferred a node carries."""
+        return sum(node.labels.get(label) == value for label, value in self.prefer)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is asked for: n demands, R resources.
@@ -35,7 +66,7 @@ class Asked:
     Parameters
     ----------
     resources : tuple of str
-        Names of the R columns: what any demand names, in the order of `RESOURCES`.
+        Names of the R columns: what any demand names, in the order of `RESOURCES`, slices of GPUs last.
     minimum, wanted : float array, shape (n, R)
         In the resource's unit; per-GPU values are multiplied out for the fewest and the most GPUs.
     rate_low, rate_high : float array, shape (n, R)
@@ -56,11 +87,12 @@ class Asked:
         When each would end if it started now, seconds since the epoch; infinite when not known.
     kind : int array, shape (n,)
         Row of `Offered.allowed`.
-    kinds : tuple
-        Place, node and GPU type of each kind.
+    kinds : tuple of `Kind`
     team : int array, shape (n,)
         Index into `teams`.
     teams : tuple of str
+    gangs : `Gangs` or None
+        Which demands are granted together; None when all are on their own.
     """
 
     resources: tuple[str, ...]
@@ -78,14 +110,20 @@ class Asked:
     aged: Ints
     ends: Floats
     kind: Ints
-    kinds: tuple[tuple[str, str | None, str | None], ...]
+    kinds: tuple[Kind, ...]
     team: Ints
     teams: tuple[str, ...]
+    gangs: Gangs | None = None
 
     @property
     def gpu(self) -> int | None:
         """Column of the GPUs, None when nobody asks for one."""
         return self.resources.index("gpu") if "gpu" in self.resources else None
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Columns of slices of GPUs, which are whole and are handed out by id."""
+        return tuple(column for column, resource in enumerate(self.resources) if resource not in RESOURCES)
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -123,6 +161,8 @@ class Offered:
         Excess that is taken for rounding.
     allowed : bool array, shape (K, G)
         Whether a demand of each of K kinds may use the node.
+    matches : int array, shape (K, G), or None
+        How many of the labels that it prefers the node carries; None where nobody prefers any.
     devices : dict of int to list of float
         Free share of each GPU, by node; only nodes that hand out GPU ids.
     quota : float array, shape (T, R)
@@ -142,6 +182,7 @@ class Offered:
     quota: Floats = field(default_factory=lambda: np.empty((0, 0)))
     held: Floats = field(default_factory=lambda: np.empty((0, 0)))
     leaving: Leaving | None = None
+    matches: Ints | None = None
 
 
 def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
@@ -155,26 +196,27 @@ def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
 
 def read_demands(pending: Sequence[Demand], policy: Policy, now: float = 0.0) -> Asked:
     """Turn demands into arrays; `now` matters where the policy lets demands age."""
-    rows, columns, minimum, wanted, per_gpu = _flatten(pending)
+    requests = [demand.request for demand in pending]
+    known, rows, columns = _columns(requests)
+    ranges = [found for request in requests for found in request.amounts.values()]
     used = np.unique(columns)
     shape = (len(pending), len(used))
     low, high, flagged = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool)
     at = (rows, np.searchsorted(used, columns))
-    low[at], high[at], flagged[at] = minimum, wanted, per_gpu
-    names = tuple(list(RESOURCES)[column] for column in used)
+    low[at] = np.fromiter(map(attrgetter("minimum"), ranges), dtype=float, count=len(ranges))
+    high[at] = np.fromiter(map(attrgetter("wanted"), ranges), dtype=float, count=len(ranges))
+    flagged[at] = np.fromiter(map(attrgetter("per_gpu"), ranges), dtype=bool, count=len(ranges))
+    names = tuple(known[column] for column in used)
     return _asked(pending, policy, names, now=now, low=low, high=high, flagged=flagged)
 
 
-def _flatten(pending: Sequence[Demand]) -> tuple[Ints, Ints, Floats, Floats, Bools]:
-    column_of = {resource: column for column, resource in enumerate(RESOURCES)}
-    asked = [demand.request.amounts for demand in pending]
-    rows = np.repeat(np.arange(len(asked)), [len(amounts) for amounts in asked])
-    columns = np.fromiter(map(column_of.__getitem__, chain.from_iterable(asked)), dtype=np.intp, count=len(rows))
-    ranges = [found for amounts in asked for found in amounts.values()]
-    minimum = np.fromiter(map(attrgetter("minimum"), ranges), dtype=float, count=len(ranges))
-    wanted = np.fromiter(map(attrgetter("wanted"), ranges), dtype=float, count=len(ranges))
-    per_gpu = np.fromiter(map(attrgetter("per_gpu"), ranges), dtype=bool, count=len(ranges))
-    return rows, columns, minimum, wanted, per_gpu
+def _columns(requests: Sequence[Request]) -> tuple[list[str], Ints, Ints]:
+    """Return the names of all resources, slices of GPUs that somebody asks for last, and row and column of every amount."""
+    named = list(chain.from_iterable([request.amounts for request in requests]))
+    known = [*RESOURCES, *sorted(set(named).difference(RESOURCES))]
+    column_of = {resource: column for column, resource in enumerate(known)}
+    rows = np.repeat(np.arange(len(requests)), [len(request.amounts) for request in requests])
+    return known, rows, np.fromiter(map(column_of.__getitem__, named), dtype=np.intp, count=len(named))
 
 
 def _asked(
@@ -186,7 +228,7 @@ def _asked(
     least = np.where(most > 0, np.minimum(most, 1.0), 1.0)
     below, above = gpu_multiple(fewest, least), gpu_multiple(most, least)
     rated = flagged & (above > below)[:, None]
-    kinds, kind = _index([(demand.place, demand.node, demand.request.gpu_type) for demand in pending])
+    kinds, kind = _kinds(pending)
     teams, team = _index([demand.team for demand in pending])
     created = np.array([demand.created_at for demand in pending], dtype=float)
     return Asked(
@@ -208,7 +250,19 @@ def _asked(
         kinds=kinds,
         team=team,
         teams=teams,
+        gangs=read_gangs(pending, policy.started),
     )
+
+
+def _kinds(pending: Sequence[Demand]) -> tuple[tuple[Kind, ...], Ints]:
+    requests = [demand.request for demand in pending]
+    keys = [(demand.place, demand.node, request.gpu_type) for demand, request in zip(pending, requests, strict=True)]
+    # Most ask for no labels, and to sort those that are not there takes as long as all the rest.
+    if not (any(map(attrgetter("labels"), requests)) or any(map(attrgetter("prefer"), requests))):
+        found, kind = _index(keys)
+        return tuple(Kind(*key) for key in found), kind
+    labels = [(tuple(sorted(request.labels.items())), tuple(sorted(request.prefer.items()))) for request in requests]
+    return _index([Kind(*key, *own) for key, own in zip(keys, labels, strict=True)])
 
 
 def _ends(pending: Sequence[Demand], policy: Policy, now: float) -> Floats:
@@ -258,6 +312,8 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
     names = tuple(node.name for node in cluster)
     shape = (len(cluster), len(asked.resources))
     capacity = np.array([[node.capacity.get(name, 0.0) for name in asked.resources] for node in cluster]).reshape(shape)
+    for column in asked.slices if asked.gpu is None else (asked.gpu, *asked.slices):
+        capacity[:, column] = [node.most(asked.resources[column]) for node in cluster]
     reserved = np.array([policy.reserves.get(name, 0.0) for name in asked.resources])
     row_of = {name: row for row, name in enumerate(names)}
     here = [grant for grant in live if grant.node in row_of]
@@ -266,12 +322,17 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
     for grant, amounts in zip(here, held, strict=True):
         charged[row_of[grant.node]] += amounts
     slack = capacity * RELATIVE
+    free = np.maximum(capacity - reserved - charged, -slack)
+    for column in asked.slices:
+        whole = np.floor(np.maximum(free[:, column], 0.0) + RELATIVE)
+        free[:, column] = np.minimum(whole, _idle_slices(cluster, live, asked.resources[column]))
     return Offered(
         names=names,
         capacity=capacity,
-        free=np.maximum(capacity - reserved - charged, -slack),
+        free=free,
         slack=slack,
-        allowed=_allowed(cluster, asked),
+        allowed=_of_each_kind(asked, cluster, Kind.allows).astype(bool),
+        matches=_of_each_kind(asked, cluster, Kind.matches) if any(kind.prefer for kind in asked.kinds) else None,
         devices=_devices(cluster, live),
         quota=_quota(asked, policy),
         held=held,
@@ -289,13 +350,20 @@ def _leaving(row_of: Mapping[str, int], live: Sequence[Grant], asked: Asked, end
     )
 
 
-def _allowed(cluster: Sequence[Node], asked: Asked) -> Bools:
-    allowed = np.zeros((len(asked.kinds), len(cluster)), dtype=bool)
-    for row, (place, only, gpu_type) in enumerate(asked.kinds):
-        for column, node in enumerate(cluster):
-            here = place in {"any", node.place} and only in {None, node.name}
-            allowed[row, column] = here and gpu_type in {None, node.labels.get("gpu_type")}
-    return allowed
+def _of_each_kind(asked: Asked, cluster: Sequence[Node], ask: Callable[[Kind, Node], int]) -> Ints:
+    found = [[ask(kind, node) for node in cluster] for kind in asked.kinds]
+    return np.array(found, dtype=np.intp).reshape(len(asked.kinds), len(cluster))
+
+
+def _idle_slices(cluster: Sequence[Node], live: Sequence[Grant], resource: str) -> Floats:
+    """Return how many slices of each node are held by nobody; infinite where a node hands out no ids."""
+    return np.array([len(idle_slices(node, live, resource)) if node.ids_of(resource) else np.inf for node in cluster], dtype=float)
+
+
+def idle_slices(node: Node, live: Sequence[Grant], resource: str) -> list[str]:
+    """Return the ids of slices of a node that no live grant holds, in the order of the node."""
+    held = {slice_ for grant in live if grant.node == node.name for slice_ in grant.gpu_ids}
+    return [slice_ for slice_ in node.ids_of(resource) if slice_ not in held]
 
 
 def _devices(cluster: Sequence[Node], live: Sequence[Grant]) -> dict[int, list[float]]:

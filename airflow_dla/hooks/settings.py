@@ -64,7 +64,8 @@ class Settings:
     place : str or None
         Name of the local place; None when the workspace has none.
     capacity : mapping
-        Overrides what is found on this host: ``{"cpu": 4, "gpu": 1, "gpu_type": "h200"}``.
+        Overrides what is found on this host: ``{"cpu": 4, "gpu": 1, "gpu_type": "h200"}``; with
+        ``labels``, and the ids of slices of GPUs by profile: ``{"mig_ids": {"1g.10gb": ["MIG-…"]}}``.
     request : mapping
         Default request of every job.
     policy : `Policy`

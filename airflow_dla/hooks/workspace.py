@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow.sdk import BaseHook, Variable, conf
@@ -22,7 +22,9 @@ from airflow_dla.ledger import FollowerKind, Ledger, connect
 from airflow_dla.registry import LedgerRegistry
 from airflow_dla.runtime.host import discover, host_id
 from airflow_dla.runtime.local import LocalRuntime
-from airflow_dla.specs import Node, Request
+from airflow_dla.specs import Node, mig_profile
+from airflow_dla.specs.resources import amounts, profile
+from airflow_dla.specs.values import mapping_of, sequence_of, text
 from airflow_dla.telemetry import StatsdMetrics
 
 _workspaces: dict[tuple[int, FollowerKind, str], Workspace] = {}
@@ -202,20 +204,41 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 def local_node(settings: Settings) -> Node:
-    """Return this host as a node: what is found here, overridden by the connection's capacity."""
-    found = discover(settings.node, settings.place or "local")
-    named = dict(settings.capacity)
-    labels = {**found.labels, **({"gpu_type": str(named.pop("gpu_type"))} if "gpu_type" in named else {})}
-    capacity = {resource: amount.wanted for resource, amount in Request.from_mapping(named, "capacity").amounts.items()} if named else {}
-    gpus = tuple(str(index) for index in range(int(capacity.get("gpu", 0))))
+    """Return this host as a node: what is found here, overridden by the connection's capacity.
+
+    Raises
+    ------
+    InvalidSpec
+        If the capacity names what is no resource, or slices of GPUs without their ids.
+    """
+    found, where = discover(settings.node, settings.place or "local"), f"connection {settings.name!r}.capacity"
+    named = {key: value for key, value in settings.capacity.items() if value is not None}
+    labels = {**found.labels, **mapping_of(text)(named.pop("labels", {}), f"{where}.labels")}
+    if "gpu_type" in named:
+        labels["gpu_type"] = str(named.pop("gpu_type"))
+    mig_ids = mapping_of(sequence_of(text), key=profile)(named.pop("mig_ids", {}), f"{where}.mig_ids")
+    capacity = {f"mig-{name}": float(len(ids)) for name, ids in mig_ids.items()} | amounts(named, where)
+    _refuse_slices_without_ids(capacity, mig_ids, where)
     return Node(
         name=found.name,
         place=found.place,
         capacity={**found.capacity, **capacity},
         labels=labels,
         cpu_ids=found.cpu_ids[: max(1, int(capacity.get("cpu", len(found.cpu_ids))))],
-        gpu_ids=gpus,
+        gpu_ids=tuple(str(index) for index in range(int(capacity.get("gpu", 0)))),
+        mig_ids=mig_ids,
     )
+
+
+def _refuse_slices_without_ids(capacity: Mapping[str, float], mig_ids: Mapping[str, Sequence[str]], where: str) -> None:
+    for resource, amount in capacity.items():
+        name = mig_profile(resource)
+        known = len(mig_ids.get(name or "", ()))
+        if name is not None and amount > known:
+            raise InvalidSpec(
+                f"{where}.{resource} is {amount:g}, but mig_ids names {known} of them; a job finds its slice by its id, so write "
+                f'{{"mig_ids": {{"{name}": ["MIG-…"]}}}} with the ids that nvidia-smi -L shows'
+            )
 
 
 def crew_of(workspace: Workspace) -> Crew:

@@ -67,9 +67,16 @@ def _check_grant(id_: str, grant: Grant, pending: Collection[str], nodes: Mappin
         raise _refused(f"grant {grant.id!r} answers no demand that waits (it stands under {id_!r})")
     if grant.node not in nodes:
         raise _refused(f"grant {id_!r} is on node {grant.node!r}; known are {_known(nodes)}")
-    unknown = [gpu for gpu in grant.gpu_ids if gpu not in nodes[grant.node].gpu_ids]
+    node = nodes[grant.node]
+    known = {*node.gpu_ids, *(slice_ for ids in node.mig_ids.values() for slice_ in ids)}
+    unknown = [gpu for gpu in grant.gpu_ids if gpu not in known]
     if unknown:
         raise _refused(f"grant {id_!r} names the GPUs {', '.join(unknown)}, which node {grant.node!r} does not hand out")
+    for resource, amount in grant.amounts.items():
+        ids = node.ids_of(resource)
+        named = sum(gpu in ids for gpu in grant.gpu_ids)
+        if ids and named != math.ceil(amount - _TOLERANCE):
+            raise _refused(f"grant {id_!r} of {amount:g} {resource} names {named}; it must name each that it gets")
 
 
 def _known(nodes: Mapping[str, Node]) -> str:
@@ -127,7 +134,7 @@ def _check_amounts(node: Node, grants: list[Grant], resources: set[str]) -> None
 
 
 def _check_gpus(node: Node, grants: list[Grant]) -> None:
-    if not node.gpu_ids:
+    if not (node.gpu_ids or node.mig_ids):
         return
     shares: defaultdict[str, float] = defaultdict(float)
     for gpu, share in _gpu_shares(grants):
@@ -137,13 +144,11 @@ def _check_gpus(node: Node, grants: list[Grant]) -> None:
 
 
 def _gpu_shares(grants: Iterable[Grant]) -> Iterator[tuple[str, float]]:
-    """Yield each GPU id with the part of it that a grant takes: a whole one unless it asked for less."""
+    """Yield each id of a GPU, or of a slice of one, with the part of it that a grant takes: all of it unless it asked for less."""
     for grant in grants:
         asked = grant.amounts.get("gpu", 0.0)
         share = asked if 0 < asked < 1 else 1.0
         yield from ((gpu, share) for gpu in grant.gpu_ids)
-        if asked >= 1 and len(grant.gpu_ids) != asked:
-            raise _refused(f"grant {grant.id!r} of {asked:g} GPUs names {len(grant.gpu_ids)}; it must name each that it gets")
 
 
 def _refused(what: str) -> LedgerError:

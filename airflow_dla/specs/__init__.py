@@ -12,7 +12,7 @@ from airflow_dla.specs.grants import Demand, Grant, Held, Node, Reason, describe
 from airflow_dla.specs.jobs import PROTOCOL, JobKey, JobPolicy, JobSpec
 from airflow_dla.specs.protocol import LINE_KINDS, MAX_LINE, JobFile, KeeperFile
 from airflow_dla.specs.references import ArtifactRef, ModelRef, Reference, UriRef, public_url, reference
-from airflow_dla.specs.resources import RESOURCES, Range, Request
+from airflow_dla.specs.resources import RESOURCES, Range, Request, mig_profile, unit_of
 from airflow_dla.specs.spec import Spec
 from airflow_dla.specs.states import AttemptState, Exit, ExitReason
 from airflow_dla.specs.teams import Account, TeamSpec
@@ -50,6 +50,8 @@ __all__ = [
     "TeamSpec",
     "UriRef",
     "describe_amounts",
+    "mig_profile",
     "public_url",
     "reference",
+    "unit_of",
 ]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from airflow_dla.specs.resources import Request, amounts
+from airflow_dla.specs.resources import Request, amounts, mig_profile, profile
 from airflow_dla.specs.spec import Spec, spec_field
 from airflow_dla.specs.values import amount, boolean, integer, mapping_of, natural, number, optional, positive, remark, sequence_of, text
 
@@ -26,7 +26,16 @@ class Node(Spec):
     labels : mapping of str
         For example ``{"gpu_type": "h200"}``.
     cpu_ids, gpu_ids : tuple
-        Ids that are handed out; empty where the place hands out none.
+        Ids that are handed out; empty where the place hands out none. No more than these are granted.
+    mig_ids : mapping of profile to tuple
+        Ids of the slices that are handed out, by profile: ``{"1g.10gb": ("MIG-…", …)}`` for the
+        resource ``mig-1g.10gb``.
+
+    Examples
+    --------
+    >>> node = Node(name="n1", capacity={"gpu": 8.0, "mig-1g.10gb": 7.0}, gpu_ids=("0", "1"))
+    >>> node.most("gpu"), node.most("mig-1g.10gb"), node.most("disk")
+    (2.0, 7.0, 0.0)
     """
 
     called: ClassVar[str] = "node"
@@ -37,6 +46,18 @@ class Node(Spec):
     labels: Mapping[str, str] = spec_field(mapping_of(text), factory=dict)
     cpu_ids: tuple[int, ...] = spec_field(sequence_of(natural), default=())
     gpu_ids: tuple[str, ...] = spec_field(sequence_of(text), default=())
+    mig_ids: Mapping[str, tuple[str, ...]] = spec_field(mapping_of(sequence_of(text), key=profile), factory=dict)
+
+    def most(self, resource: str) -> float:
+        """Return how much of a resource can be granted at all: its capacity, of devices with ids no more than there are ids."""
+        capacity, ids = self.capacity.get(resource, 0.0), self.ids_of(resource)
+        return min(capacity, float(len(ids))) if ids else capacity
+
+    def ids_of(self, resource: str) -> tuple[str, ...]:
+        """Return the ids that are handed out with a resource: those of its GPUs or of its slices of one profile."""
+        if resource == "gpu":
+            return self.gpu_ids
+        return self.mig_ids.get(mig_profile(resource) or "", ()) if self.mig_ids else ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +122,7 @@ class Grant(Spec):
     amounts : mapping of resource to float
         In the units of `RESOURCES`; for the whole grant, never per GPU.
     cpu_ids, gpu_ids : tuple
-        Ids handed out; a CPU id may be shared, a whole GPU never.
+        Ids handed out, of GPUs or of slices of them; a CPU id may be shared, a whole GPU or a slice never.
     reason : str
         Why this much and here, one sentence.
     """
@@ -194,7 +215,7 @@ class Reason(Spec):
     Parameters
     ----------
     binding : str
-        The resource that is short, or another rule's name (``"node"``, ``"place"``).
+        The resource that is short, or another rule's name (``"node"``, ``"place"``, ``"labels"``, ``"gang"``).
     node : str or None
         The node where least is missing.
     shortfall : float

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,23 @@ def requests(draw: Callable[..., Any], *, gpus: bool) -> Request:
         amounts["gpu"] = draw(st.one_of(whole, share))
         if draw(st.booleans()):
             amounts["cpu"] = draw(ranges(30, per_gpu=True))
-    return Request(amounts, gpu_type=draw(st.sampled_from([None, "h200"])) if "gpu" in amounts else None)
+    elif gpus and draw(st.booleans()):
+        low, high = sorted((draw(st.integers(0, 3)), draw(st.integers(1, 3))))
+        amounts["mig-1g.10gb"] = Range(float(low), float(high))
+    return Request(
+        amounts,
+        gpu_type=draw(st.sampled_from([None, "h200"])) if "gpu" in amounts else None,
+        labels=draw(st.sampled_from([{}, {}, {"zone": "a"}])),
+        prefer=draw(st.sampled_from([{}, {}, {"zone": "b"}, {"zone": "a", "disk": "nvme"}])),
+    )
 
 
 @st.composite
 def demands(draw: Callable[..., Any], *, gpus: bool) -> list[Demand]:
-    """Make a queue with ties in priority and age."""
+    """Make a queue with ties in priority and age, and up to two gangs, of which a member may be missing."""
     count = draw(st.integers(1, 9))
+    sizes = {None: 1, "red": draw(st.integers(1, 3)), "green": draw(st.integers(2, 4))}
+    gangs = [draw(st.sampled_from([None, None, "red", "green"])) for _ in range(count)]
     return [
         Demand(
             id=f"d{index}",
@@ -58,8 +69,10 @@ def demands(draw: Callable[..., Any], *, gpus: bool) -> list[Demand]:
             priority=draw(st.integers(0, 2)),
             weight=draw(st.sampled_from([1.0, 1.0, 2.0, 0.5])),
             created_at=float(draw(st.integers(0, 2))),
+            gang=gang,
+            gang_size=sizes[gang],
         )
-        for index in range(count)
+        for index, gang in enumerate(gangs)
     ]
 
 
@@ -72,14 +85,20 @@ def clusters(draw: Callable[..., Any], *, gpus: bool) -> list[Node]:
 def _node(draw: Callable[..., Any], index: int, *, gpus: bool) -> Node:
     capacity = {"cpu": float(draw(st.integers(0, 20))), "memory": float(draw(st.integers(0, 60)))}
     devices = draw(st.integers(0, 4)) if gpus else 0
+    slices = draw(st.integers(0, 4)) if gpus else 0
     named = draw(st.booleans())
     return Node(
         name=f"n{index}",
         place=draw(st.sampled_from(["local", "far"])),
-        capacity=capacity | ({"gpu": float(devices)} if devices else {}),
-        labels={"gpu_type": draw(st.sampled_from(["h200", "l4"]))},
+        capacity=capacity | ({"gpu": float(devices)} if devices else {}) | ({"mig-1g.10gb": float(slices)} if slices else {}),
+        labels={
+            "gpu_type": draw(st.sampled_from(["h200", "l4"])),
+            "zone": draw(st.sampled_from(["a", "b"])),
+            "disk": draw(st.sampled_from(["nvme", "hdd"])),
+        },
         cpu_ids=tuple(range(int(capacity["cpu"]))) if named else (),
         gpu_ids=tuple(f"g{index}-{device}" for device in range(devices)) if named else (),
+        mig_ids={"1g.10gb": tuple(f"m{index}-{slice_}" for slice_ in range(slices))} if named else {},
     )
 
 
@@ -134,15 +153,17 @@ class AllocationLaws:
     @LAW
     @given(problem=problems())
     def test_every_demand_has_an_answer(self, problem: Problem, strategy: str, shedding: Any) -> None:
-        """Complete: each is granted or waits for a reason; less than wanted has a reason; never less than the minimum."""
+        """Complete: each is granted where its labels are or waits for a reason; less than wanted has one; never less than the minimum."""
         cluster, live, pending = problem
         answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
         assert {*answer.grants, *answer.waiting} == {demand.id for demand in pending}
         assert not set(answer.grants) & set(answer.waiting)
         assert all(reason.text and reason.unblock for reason in [*answer.waiting.values(), *answer.shrunk.values()])
         assert set(answer.shrunk) <= set(answer.grants)
+        nodes = {node.name: node for node in cluster}
         for demand in pending:
             if demand.id in answer.grants:
+                assert carries(nodes[answer.grants[demand.id].node], demand.request.labels)
                 self._between_minimum_and_wanted(demand, answer)
 
     def _between_minimum_and_wanted(self, demand: Demand, answer: Plan) -> None:
@@ -153,8 +174,9 @@ class AllocationLaws:
             assert low * (1 - RELATIVE) <= amount <= high * (1 + RELATIVE)
             if amount < high * (1 - 2 * RELATIVE):
                 assert demand.id in answer.shrunk
-        gpu = grant.amounts.get("gpu", 0.0)
+        gpu, slices = grant.amounts.get("gpu", 0.0), grant.amounts.get("mig-1g.10gb", 0.0)
         assert gpu <= 1 or gpu == int(gpu)
+        assert slices == int(slices)
 
     @LAW
     @given(problem=problems(), seed=st.integers(0, 99))
@@ -187,31 +209,71 @@ class AllocationLaws:
     @LAW
     @given(problem=problems())
     def test_a_gpu_is_granted_once(self, problem: Problem, strategy: str, shedding: Any) -> None:
-        """GPU ids are unique; shares of one device sum to at most one; as many ids as whole GPUs."""
+        """GPU ids are unique; shares of one device sum to at most one; as many ids as whole GPUs and slices."""
         cluster, live, pending = problem
         answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
-        handing_out = {node.name for node in cluster if node.gpu_ids}
+        handing_out = {node.name for node in cluster if node.cpu_ids or node.gpu_ids or node.mig_ids}
         held: Counter[str] = Counter()
         for grant in [*live, *answer.grants.values()]:
-            gpus = grant.amounts.get("gpu", 0.0)
+            gpus, slices = grant.amounts.get("gpu", 0.0), grant.amounts.get("mig-1g.10gb", 0.0)
             if grant.node in handing_out:
-                assert len(grant.gpu_ids) == int(np.ceil(gpus))
+                assert len(grant.gpu_ids) == int(np.ceil(gpus) + slices)
             for gpu in grant.gpu_ids:
-                held[gpu] += min(1.0, gpus)  # type: ignore[assignment]
+                held[gpu] += min(1.0, gpus + slices)  # type: ignore[assignment]
         assert all(share <= 1 + RELATIVE for share in held.values())
 
     @LAW
     @given(problem=problems(gpus=False))
     def test_who_waits_does_not_fit(self, problem: Problem, strategy: str, shedding: Any) -> None:
-        """Work-conserving: no demand waits while its minimum is free on a node that it may use."""
+        """Work-conserving: no demand on its own waits while its minimum is free on a node that it may use."""
         cluster, live, pending = problem
         answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding), 0.0)
         grants = [*live, *answer.grants.values()]
         for demand in pending:
-            for node in cluster if demand.id in answer.waiting else ():
+            for node in cluster if demand.id in answer.waiting and demand.gang is None else ():
                 free = {name: node.capacity[name] - charged(grants, node.name, name) for name in ("cpu", "memory")}
                 fits = all(found.minimum <= free[name] for name, found in demand.request.amounts.items())
-                assert not fits or demand.place not in {"any", node.place}
+                assert not fits or demand.place not in {"any", node.place} or not carries(node, demand.request.labels)
+
+    @LAW
+    @given(problem=problems())
+    def test_a_gang_is_granted_whole_or_waits_whole(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """All or nothing, also under backfill; nobody is granted before all are here, and every member knows why."""
+        cluster, live, pending = problem
+        for ends in (None, dict.fromkeys((grant.id for grant in live), 50.0)):
+            answer = plan(cluster, live, pending, Policy(strategy=strategy, shedding=shedding, ends=ends), 0.0)
+            for name in {demand.gang for demand in pending if demand.gang is not None}:
+                members = [demand for demand in pending if demand.gang == name]
+                granted = sum(demand.id in answer.grants for demand in members)
+                assert granted in {0, len(members)}
+                assert not granted or len(members) >= members[0].gang_size
+                assert all(name in answer.waiting[demand.id].text or answer.waiting[demand.id].never for demand in members if not granted)
+
+    @LAW
+    @given(problem=problems())
+    def test_gangs_take_nothing_from_others_unless_they_are_granted(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """A gang of which a member is missing changes nothing for anybody else."""
+        cluster, live, pending = problem
+        policy = Policy(strategy=strategy, shedding=shedding)
+        sizes = Counter(demand.gang for demand in pending)
+        others = [demand for demand in pending if demand.gang is None or sizes[demand.gang] >= demand.gang_size]
+        first, second = plan(cluster, live, pending, policy, 0.0), plan(cluster, live, others, policy, 0.0)
+        assert {name: grant.node for name, grant in first.grants.items()} == {name: grant.node for name, grant in second.grants.items()}
+
+    @LAW
+    @given(problem=problems())
+    def test_what_is_preferred_keeps_nobody_waiting(self, problem: Problem, strategy: str, shedding: Any) -> None:
+        """Soft: a demand alone is granted with what it prefers exactly when it is without, on the node with most matches that fits."""
+        cluster, live, pending = problem
+        policy = Policy(strategy=strategy, shedding=shedding)
+        only = replace(pending[0], gang=None, gang_size=1)
+        answer = plan(cluster, live, [only], policy, 0.0)
+        plain = replace(only, request=replace(only.request, prefer={}))
+        assert answer.grants.keys() == plan(cluster, live, [plain], policy, 0.0).grants.keys()
+        exact = replace(plain, request=replace(plain.request, labels={**only.request.labels, **only.request.prefer}))
+        least = exact.request.amounts.keys() <= {"cpu", "memory"} and all(r.minimum == r.wanted for r in exact.request.amounts.values())
+        if least and exact.request.labels.items() >= only.request.labels.items() and plan(cluster, live, [exact], policy, 0.0).grants:
+            assert carries({node.name: node for node in cluster}[answer.grants[only.id].node], only.request.prefer)
 
     @LAW
     @given(problem=problems())
@@ -263,21 +325,18 @@ class AllocationLaws:
             assert set(answer.prices.values()) <= {0.0}
 
 
+def carries(node: Node, labels: Mapping[str, str]) -> bool:
+    """Whether a node has all of some labels."""
+    return labels.items() <= node.labels.items()
+
+
 def _scaled_node(node: Node, scale: float) -> Node:
-    return Node(name=node.name, place=node.place, capacity={name: amount * scale for name, amount in node.capacity.items()})
+    return replace(node, capacity={name: amount * scale for name, amount in node.capacity.items()}, cpu_ids=())
 
 
 def _scaled_demand(demand: Demand, scale: float) -> Demand:
     amounts = {name: Range(found.minimum * scale, found.wanted * scale) for name, found in demand.request.amounts.items()}
-    return Demand(
-        id=demand.id,
-        request=Request(amounts),
-        place=demand.place,
-        team=demand.team,
-        priority=demand.priority,
-        weight=demand.weight,
-        created_at=demand.created_at,
-    )
+    return replace(demand, request=replace(demand.request, amounts=amounts))
 
 
 def _row(demand: Demand, answer: Plan) -> tuple[list[float], list[float], list[float]]:

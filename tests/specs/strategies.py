@@ -60,6 +60,10 @@ def tuples_of(items: st.SearchStrategy, *, max_size: int = 4) -> st.SearchStrate
     return st.lists(items, max_size=max_size, unique=True).map(tuple)
 
 
+labels = st.dictionaries(texts, texts, max_size=2)
+profiles = st.sampled_from(["1g.10gb", "1g.10gb+me", "3g.40gb", "7g.80gb"])
+
+
 @st.composite
 def ranges(draw: st.DrawFn, *, per_gpu: bool = False) -> Range:
     """Make amounts between what is needed and what is wanted."""
@@ -73,12 +77,14 @@ def requests(draw: st.DrawFn) -> Request:
     gpus = draw(st.none() | st.tuples(st.integers(0, 8), st.integers(1, 8)).map(sorted))
     plain = draw(st.dictionaries(st.sampled_from(["cpu", "memory", "shm", "disk", "network"]), ranges(), max_size=3))
     found = plain | {"cpu": Range(1.0, draw(st.floats(1.0, 64.0)))}
+    selectors = {"labels": draw(labels), "prefer": draw(labels)}
     if gpus is None:
-        return Request(found)
+        found |= {f"mig-{profile}": Range(1.0, 2.0) for profile in draw(tuples_of(profiles, max_size=2))}
+        return Request(found, **selectors)
     found["gpu"] = Range(float(gpus[0]), float(gpus[1]))
     found |= draw(st.dictionaries(st.sampled_from(["memory", "cpu"]), ranges(per_gpu=True), max_size=1))
     found |= draw(st.dictionaries(st.just("gpu_memory"), ranges(), max_size=1))
-    return Request(found, draw(st.none() | identifiers))
+    return Request(found, draw(st.none() | identifiers), **selectors)
 
 
 functions = st.from_regex(r"[a-z_][a-z0-9_]{0,8}(\.[a-z_][a-z0-9_]{0,8})?:[a-z_][a-z0-9_]{0,8}", fullmatch=True)
@@ -113,9 +119,10 @@ nodes = st.builds(
     name=texts,
     place=texts,
     capacity=resource_amounts,
-    labels=st.dictionaries(texts, texts, max_size=2),
+    labels=labels,
     cpu_ids=tuples_of(st.integers(0, 255)),
     gpu_ids=tuples_of(texts),
+    mig_ids=st.dictionaries(profiles, tuples_of(texts), max_size=2),
 )
 demands = st.builds(
     Demand,
