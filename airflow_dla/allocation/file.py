@@ -9,11 +9,10 @@ from typing import Any
 from airflow_dla.allocation.problem import Plan, Policy
 from airflow_dla.allocation.teams import TeamShare
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs import RESOURCES, Demand, Node, Request
-from airflow_dla.specs.resources import amounts
+from airflow_dla.specs import Demand, Node, Request
+from airflow_dla.specs.resources import SELECTORS, amounts, refuse_no_resources
 from airflow_dla.specs.values import (
     amount,
-    integer,
     mapping,
     mapping_of,
     number,
@@ -25,8 +24,9 @@ from airflow_dla.specs.values import (
     text,
 )
 
-_KNOWN = ("capacity", "requests", "teams", "policy")
-_OWN = ("name", "priority", "team", "weight", "created_at")
+_KNOWN = ("capacity", "nodes", "requests", "teams", "policy")
+_OWN = ("name", "priority", "team", "weight", "created_at", "gang", "gang_size", "deadline", "run_s", "place", "node")
+_CLUSTER = "cluster"
 _POLICY = ("strategy", "shedding", "costs", "weights", "budgets", "ageing_s")
 
 
@@ -36,8 +36,9 @@ def read_problem(raw: object) -> tuple[tuple[Node, ...], tuple[Demand, ...], Pol
     Parameters
     ----------
     raw : mapping
-        ``capacity`` of one node; ``requests``, each a ``name``, amounts as in any request
-        and, if need be, ``priority``, ``team``, ``weight`` and ``created_at``; ``teams`` by
+        ``capacity`` of one node, or a list of ``nodes`` as in `Node`; ``requests``, each a
+        ``name``, amounts and labels as in any request and, if need be, ``priority``, ``team``,
+        ``weight``, ``created_at`` and what else a `Demand` has; ``teams`` by
         name, each with ``parent``, ``weight``, ``guaranteed``, ``borrow``, ``lend`` and
         ``past_use`` as in `TeamShare`, all optional; and ``policy`` with ``strategy``,
         ``shedding``, ``costs``, ``weights``, ``budgets`` of teams in tokens and ``ageing_s``,
@@ -61,15 +62,25 @@ def read_problem(raw: object) -> tuple[tuple[Node, ...], tuple[Demand, ...], Pol
     """
     given = mapping(raw, "problem")
     refuse_unknown(given, _KNOWN, "problem")
-    missing = [key for key in ("capacity", "requests") if key not in given]
+    missing = [key for key in ("capacity", "requests") if key not in given and not (key == "capacity" and "nodes" in given)]
     if missing:
         raise InvalidSpec(f"problem lacks {', '.join(missing)}; write {{capacity: {{cpu: 80}}, requests: [{{name: a, cpu: 50}}]}}")
-    capacity = amounts(given["capacity"], "capacity")
+    cluster = _cluster(given)
     rows = sequence_of(mapping)(given["requests"], "requests")
     pending = tuple(_demand(row, index) for index, row in enumerate(rows))
-    _refuse_twins(pending)
+    _refuse_twins([demand.id for demand in pending], "requests")
     policy = replace(read_policy(given.get("policy") or {}), teams=read_team_shares({} if given.get("teams") is None else given["teams"]))
-    return (Node(name="cluster", capacity=capacity),), pending, policy
+    return cluster, pending, policy
+
+
+def _cluster(given: Mapping[str, Any]) -> tuple[Node, ...]:
+    if "nodes" not in given:
+        return (Node(name=_CLUSTER, capacity=amounts(given["capacity"], "capacity")),)
+    if "capacity" in given:
+        raise InvalidSpec("problem has capacity and nodes; give the capacity of one node, or a list of nodes with a capacity each")
+    nodes: tuple[Node, ...] = sequence_of(Node.from_mapping)(given["nodes"], "nodes")
+    _refuse_twins([node.name for node in nodes], "nodes")
+    return nodes
 
 
 def read_team_shares(raw: object, where: str = "teams") -> tuple[TeamShare, ...]:
@@ -102,7 +113,8 @@ def answer_mapping(plan: Plan, demands: Sequence[Demand]) -> dict[str, Any]:
     dict
         ``grants`` by name with their amounts, ``waiting`` with a reason each, ``prices`` of
         every resource, and ``reasons``: the text for everyone who waits or got less. Where
-        an auction asks for tokens, ``payments`` by name; where it is not optimal, ``status``.
+        an auction asks for tokens, ``payments`` by name; where the problem names nodes, ``nodes`` by
+        name of the request; where it is not optimal, ``status``.
 
     Examples
     --------
@@ -120,9 +132,11 @@ def answer_mapping(plan: Plan, demands: Sequence[Demand]) -> dict[str, Any]:
         "prices": dict(plan.prices),
         "reasons": {name: reasons[name].text for name in names if name in reasons},
     }
+    nodes = {name: plan.grants[name].node for name in names if name in plan.grants}
+    placed = {"nodes": nodes} if set(nodes.values()) - {_CLUSTER} else {}
     payments = {"payments": {name: plan.payments[name] for name in names if name in plan.payments}} if plan.payments else {}
     status = {"status": plan.status} if plan.status != "optimal" else {}
-    return answer | payments | status
+    return answer | placed | payments | status
 
 
 def _as_given(granted: Mapping[str, float]) -> dict[str, float]:
@@ -132,25 +146,19 @@ def _as_given(granted: Mapping[str, float]) -> dict[str, float]:
 
 def _demand(row: Any, index: int) -> Demand:
     where = f"requests[{index}]"
-    refuse_unknown(row, [*_OWN, *RESOURCES, "gpu_type"], where)
+    refuse_no_resources([key for key in row if key not in (*_OWN, *SELECTORS)], where, besides=(*_OWN, *SELECTORS))
     if "name" not in row:
         raise InvalidSpec(f"{where} lacks a name; the answer is given by name")
     request = Request.from_mapping({key: value for key, value in row.items() if key not in _OWN}, where)
-    return Demand(
-        id=text(row["name"], f"{where}.name"),
-        request=request,
-        team=text(row.get("team", "default"), f"{where}.team"),
-        priority=integer(row.get("priority", 0), f"{where}.priority"),
-        weight=positive(number)(row.get("weight", 1.0), f"{where}.weight"),
-        created_at=number(row.get("created_at", index), f"{where}.created_at"),
-    )
+    own = {key: row[key] for key in _OWN if key in row and key != "name"}
+    return Demand.from_mapping({"created_at": index, **own, "id": row["name"], "request": request}, where)
 
 
-def _refuse_twins(pending: Sequence[Demand]) -> None:
+def _refuse_twins(names: Sequence[str], where: str) -> None:
     seen: dict[str, int] = {}
-    for index, demand in enumerate(pending):
-        if seen.setdefault(demand.id, index) != index:
-            raise InvalidSpec(f"requests[{index}].name {demand.id!r} is taken by requests[{seen[demand.id]}]; names must differ")
+    for index, name in enumerate(names):
+        if seen.setdefault(name, index) != index:
+            raise InvalidSpec(f"{where}[{index}].name {name!r} is taken by {where}[{seen[name]}]; names must differ")
 
 
 def read_policy(raw: object, where: str = "policy") -> Policy:
@@ -164,7 +172,7 @@ def read_policy(raw: object, where: str = "policy") -> Policy:
     given = mapping(raw, where)
     refuse_unknown(given, _POLICY, where)
     costs = mapping_of(amount)(given.get("costs") or {}, f"{where}.costs")
-    refuse_unknown(costs, list(RESOURCES), f"{where}.costs")
+    refuse_no_resources(costs, f"{where}.costs")
     return Policy(
         strategy=text(given.get("strategy", "lp"), f"{where}.strategy"),
         shedding=given.get("shedding", "strict"),

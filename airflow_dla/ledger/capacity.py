@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from airflow_dla.errors import LedgerError
 from airflow_dla.ledger.records import Decision, Snapshot
-from airflow_dla.specs import Grant, Held, Node
+from airflow_dla.specs import Grant, Held, Node, mig_profile
 
 #: Rounding that a solver may leave, relative to the capacity and at least absolute.
 _TOLERANCE = 1e-9
@@ -91,7 +91,7 @@ def _promised(id_: str, target: Grant, held: Mapping[str, Held]) -> Grant:
     if now.stopping:
         raise _refused(f"grant {id_!r} would be changed, but its end is wanted")
     fixed: dict[str, tuple[object, object]] = {"node": (now.grant.node, target.node), "GPUs": (now.grant.gpu_ids, target.gpu_ids)}
-    fixed |= {resource: (now.grant.amounts.get(resource, 0.0), target.amounts.get(resource, 0.0)) for resource in _NOT_LIVE}
+    fixed |= {resource: (now.grant.amounts.get(resource, 0.0), target.amounts.get(resource, 0.0)) for resource in _not_live(now.grant)}
     for what, (old, new) in fixed.items():
         if old != new:
             raise _refused(f"grant {id_!r} would change its {what} from {old!r} to {new!r} while it is held")
@@ -100,6 +100,10 @@ def _promised(id_: str, target: Grant, held: Mapping[str, Held]) -> Grant:
         if now.target is not None and then.amounts.get(resource, 0.0) < amount:
             raise _refused(f"grant {id_!r} was promised {amount:g} {resource}, which its holder may have taken: it cannot be unsaid")
     return then
+
+
+def _not_live(grant: Grant) -> tuple[str, ...]:
+    return (*_NOT_LIVE, *filter(mig_profile, grant.amounts))
 
 
 def _check_preempted(decision: Decision, held: Mapping[str, Held], bare: Collection[str]) -> None:

@@ -17,8 +17,8 @@ RESOURCES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _SLICE = re.compile(r"mig-([1-7]g\.\d+gb(?:\+me)?)")
-#: What a request may name besides resources.
-_SELECTORS: Final = ("gpu_type", "labels", "prefer")
+#: What a request names besides resources: which nodes will do.
+SELECTORS: Final = ("gpu_type", "labels", "prefer")
 
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _AMOUNT = re.compile(rf"({_NUMBER})(?:\s*-\s*({_NUMBER}))?\s*([A-Za-z]+(?:/s)?)?\s*(/gpu)?")
@@ -238,8 +238,8 @@ class Request:
         if isinstance(raw, cls):
             return raw
         given = dict(mapping(raw, where))
-        selectors = {key: given.pop(key, None) for key in _SELECTORS}
-        refuse_no_resources(given, where, besides=_SELECTORS)
+        selectors = {key: given.pop(key, None) for key in SELECTORS}
+        refuse_no_resources(given, where, besides=SELECTORS)
         amounts = {key: Range.parse(key, value, f"{where}.{key}") for key, value in given.items() if value is not None}
         if not any(found.wanted > 0 for found in amounts.values()):
             raise InvalidSpec(f"{where} asks for nothing; name at least one of {', '.join(RESOURCES)}")

@@ -123,3 +123,36 @@ def test_what_breaks_a_rule_of_teams_is_refused(more: dict[str, Any], message: s
     """With its place."""
     with pytest.raises(InvalidSpec, match=message):
         read_problem({"capacity": {"cpu": 1}, "requests": []} | more)
+
+
+def test_several_nodes_with_labels_slices_and_a_gang():
+    """The answer says where each is."""
+    nodes = [
+        {"name": "n1", "capacity": {"gpu": 4}, "labels": {"zone": "a"}},
+        {"name": "n2", "capacity": {"gpu": 4, "mig-1g.10gb": 2}, "labels": {"zone": "b"}, "mig_ids": {"1g.10gb": ["MIG-a", "MIG-b"]}},
+    ]
+    requests = [
+        {"name": "a", "gpu": 4, "gang": "g", "gang_size": 2},
+        {"name": "b", "gpu": 4, "gang": "g", "gang_size": 2},
+        {"name": "c", "mig-1g.10gb": 2, "labels": {"zone": "b"}},
+        {"name": "d", "mig-1g.10gb": 1, "place": "local", "deadline": 10, "run_s": 20},
+    ]
+    found = answer({"nodes": nodes, "requests": requests})
+    assert found["nodes"]["c"] == "n2"
+    assert {found["nodes"]["a"], found["nodes"]["b"]} == {"n1", "n2"}
+    assert found["reasons"]["d"].endswith("its deadline cannot be met any more, even if it starts now")
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ({"capacity": {"cpu": 1}, "nodes": [], "requests": []}, "problem has capacity and nodes"),
+        ({"nodes": [{"name": "a"}, {"name": "a"}], "requests": []}, r"nodes\[1\]\.name 'a' is taken by nodes\[0\]"),
+        ({"nodes": [{"name": "a", "cores": 1}], "requests": []}, r"nodes\[0\]: unknown key 'cores'"),
+        ({"nodes": [], "requests": [{"name": "a", "cpu": 1, "gang_size": 0}]}, r"requests\[0\]\.gang_size must be > 0"),
+    ],
+)
+def test_nodes_that_make_no_sense(problem: dict[str, Any], message: str):
+    """Each is refused with its place."""
+    with pytest.raises(InvalidSpec, match=message):
+        read_problem(problem)

@@ -486,6 +486,13 @@ class LedgerContract:
             ({"x": Grant(id="x", node="n", amounts={"gpu": 2}, gpu_ids=("0", "0"))}, "GPU '0' of node 'n' would be granted twice"),
             ({"x": Grant(id="x", node="n", amounts={"gpu": 1}, gpu_ids=("7",))}, "does not hand out"),
             ({"x": Grant(id="x", node="n", amounts={"gpu": 1})}, "must name each"),
+            ({"x": Grant(id="x", node="n", amounts={"mig-1g.10gb": 1})}, "must name each"),
+            ({"x": Grant(id="x", node="n", amounts={"mig-1g.10gb": 1}, gpu_ids=("0",))}, "must name each"),
+            ({"x": Grant(id="x", node="n", amounts={"mig-1g.10gb": 1}, gpu_ids=("MIG-9",))}, "does not hand out"),
+            (
+                {id_: Grant(id=id_, node="n", amounts={"mig-1g.10gb": 1}, gpu_ids=("MIG-0",)) for id_ in ("x", "z")},
+                "GPU 'MIG-0' of node 'n' would be granted twice",
+            ),
             (
                 {
                     "x": Grant(id="x", node="n", amounts={"gpu": 0.6}, gpu_ids=("0",)),
@@ -497,7 +504,8 @@ class LedgerContract:
     )
     def test_over_grant_writes_nothing(self, ledger: Ledger, grants: dict[str, Grant], message: str) -> None:
         """A decision that grants what is not there is refused whole, and the round stays due."""
-        ledger.register_node(node(capacity={"gpu": 2}, gpu_ids=("0", "1")))
+        slices = {"1g.10gb": ("MIG-0", "MIG-1")}
+        ledger.register_node(node(capacity={"gpu": 2, "mig-1g.10gb": 2}, gpu_ids=("0", "1"), mig_ids=slices))
         ledger.request(demand("x"))
         ledger.request(demand("z"))
         before = ledger.history()

@@ -87,6 +87,31 @@ def test_named_capacity_overrides_what_is_found() -> None:
     assert "gpu" not in local_node(settings()).capacity
 
 
+def test_named_capacity_has_labels_and_slices() -> None:
+    """Slices count by their ids; labels are those of the node."""
+    slices = {"1g.10gb": ["MIG-a", "MIG-b"], "3g.40gb": ["MIG-c"]}
+    node = local_node(settings(capacity={"labels": {"zone": "a"}, "gpu_type": "h200", "mig_ids": slices, "mig-1g.10gb": 1}))
+    assert node.labels == {"zone": "a", "gpu_type": "h200"}
+    assert (node.capacity["mig-1g.10gb"], node.capacity["mig-3g.40gb"]) == (1.0, 1.0)
+    assert node.mig_ids == {"1g.10gb": ("MIG-a", "MIG-b"), "3g.40gb": ("MIG-c",)}
+    assert node.gpu_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("capacity", "said"),
+    [
+        ({"mig-1g.10gb": 2}, "mig-1g.10gb is 2, but mig_ids names 0 of them; a job finds its slice by its id"),
+        ({"mig-9g.10gb": 2}, "unknown key 'mig-9g.10gb'; known are cpu, .*, mig-1g.10gb"),
+        ({"mig_ids": {"small": ["MIG-a"]}}, "must be a MIG profile such as 1g.10gb"),
+        ({"labels": ["a"]}, "labels must be a mapping"),
+    ],
+)
+def test_slices_and_labels_that_make_no_sense(capacity: dict[str, Any], said: str) -> None:
+    """The message names the connection and what would do."""
+    with pytest.raises(InvalidSpec, match=rf"connection 'lab'\.capacity.*{said}"):
+        local_node(settings(capacity=capacity))
+
+
 @pytest.mark.parametrize(
     ("option", "one_host", "allowed"),
     [("auto", True, True), ("auto", False, False), ("always", False, True), ("never", True, False)],

@@ -23,6 +23,8 @@ def test_a_node_takes_units():
         (Node, {"name": "a", "capacity": {"cpu": -1}}, r"node\.capacity\.cpu must be >= 0"),
         (Node, {"name": "a", "cpu_ids": [-1]}, r"node\.cpu_ids\[0\] must be >= 0"),
         (Node, {"name": "a", "gpu_ids": [0]}, r"node\.gpu_ids\[0\] must be a non-empty string, got int 0"),
+        (Node, {"name": "a", "mig_ids": {"big": ["x"]}}, r"node\.mig_ids key must be a MIG profile such as 1g.10gb"),
+        (Node, {"name": "a", "capacity": {"mig-8g.10gb": 1}}, r"node\.capacity: unknown key 'mig-8g.10gb'"),
         (Demand, {"id": "a", "request": {"cpu": 1}, "weight": 0}, r"demand\.weight must be > 0"),
         (Demand, {"id": "a"}, "demand lacks request"),
         (Grant, {"id": "a", "node": "n", "amounts": {"cpu": "1-2"}}, r"grant\.amounts\.cpu must be one amount"),

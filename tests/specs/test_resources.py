@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from specs.strategies import ranges
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs import RESOURCES, Range, Request
+from airflow_dla.specs import RESOURCES, Range, Request, unit_of
 from airflow_dla.specs.resources import amounts
 
 
@@ -122,6 +122,16 @@ def test_a_request_asks_for_something(raw: dict[str, Any]):
         ({"gpu": 1, "gpu_type": ""}, r"request\.gpu_type must be a non-empty string"),
         ({"ram": 1}, "unknown key 'ram'; known are cpu, gpu, gpu_memory, memory"),
         ({"memry": 1}, "did you mean 'memory'"),
+        ({"mig-9g.10gb": 1}, "unknown key 'mig-9g.10gb'; .* did you mean 'mig-1g.10gb'"),
+        ({"mig-1g.10gb": 0.5}, "mig-1g.10gb must be a whole number of slices, got 0.5"),
+        ({"mig-1g.10gb": "1GiB"}, "unknown unit 'GiB' for mig-1g.10gb; known are none"),
+        ({"mig-1g.10gb": "?"}, "cannot read '\\?' as an amount of mig-1g.10gb"),
+        ({"mig-1g.10gb": "1/gpu", "gpu": 1}, "mig-1g.10gb cannot be given per GPU"),
+        ({"mig-1g.10gb": 1, "gpu": 1}, "gpu beside mig-1g.10gb; a job sees whole GPUs or slices, not both"),
+        ({"mig-1g.10gb": 1, "gpu_memory": "8GiB"}, "gpu_memory beside mig-1g.10gb"),
+        ({"mig-1g.10gb": 1, "cpu": "4/gpu"}, "cpu given per GPU, but no gpu is asked for"),
+        ({"cpu": 1, "labels": "zone=a"}, r"request\.labels must be a mapping"),
+        ({"cpu": 1, "prefer": {"zone": 1}}, r"request\.prefer\.zone must be a non-empty string"),
         ("{{ params.request }}", "put templates inside the mapping"),
     ],
 )
@@ -156,3 +166,21 @@ def test_capacities_are_plain_amounts(raw: object, message: str):
 def test_capacities_are_exact(value: float):
     """Also when a template made them text."""
     assert amounts({"disk": str(value)}, "capacity") == {"disk": value}
+
+
+def test_slices_and_labels_are_read_back():
+    """As a person writes them; equal labels are equal requests, in any order."""
+    raw = {"mig-3g.40gb": 1, "gpu_type": "h200", "labels": {"zone": "a", "disk": "nvme"}, "prefer": {"rack": "7"}}
+    request = Request.from_mapping(raw)
+    assert request.to_mapping() == raw
+    assert request == Request.from_mapping(raw | {"labels": {"disk": "nvme", "zone": "a"}})
+    assert request != Request.from_mapping(raw | {"labels": None})
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("cpu", "cores"), ("mig-1g.10gb", "slices"), ("mig-7g.80gb+me", "slices"), ("mig-8g.80gb", None), ("gpu_type", None), ("ram", None)],
+)
+def test_what_is_a_resource(name: str, unit: str | None):
+    """One function knows all names, those of slices as well."""
+    assert unit_of(name) == unit
