@@ -60,6 +60,8 @@ class GangReasons:
         self._asked, self._offered, self._solution, self._rules = asked, offered, solution, rules
         self._gangs, self._hopeless, self._prices = gangs, hopeless, prices
         self._of, self._known = gangs.of.tolist(), dict[int, Reason]()
+        self._by_name = np.argsort(np.array(offered.names, dtype=str), kind="stable")
+        self._scale = 1.0 / np.where(offered.capacity > 0, offered.capacity, 1.0)
         self.never = _never_whole(asked, offered, gangs)
 
     def has(self, row: int) -> bool:
@@ -159,18 +161,12 @@ class GangReasons:
         """Return the fullest node that has room for a member, else the one where least is missing that might have."""
         need, able = self._asked.minimum[row], self._offered.allowed[self._asked.kind[row]]
         holding = able & (need <= capacity).all(axis=1)
-        nodes = np.flatnonzero(holding if holding.any() else able).tolist()
-        scale = 1.0 / np.where(self._offered.capacity > 0, self._offered.capacity, 1.0)
-
-        def distance(node: int) -> tuple[float, float, str]:
-            missing = ((need - free[node] - self._offered.slack[node]) * scale[node]).max()
-            return (
-                max(0.0, round(float(missing), _DIGITS)),
-                round(float((free[node] * scale[node]).sum()), _DIGITS),
-                self._offered.names[node],
-            )
-
-        return min(nodes, key=distance, default=None)
+        nodes = self._by_name[(holding if holding.any() else able)[self._by_name]]
+        if not len(nodes):
+            return None
+        missing = ((need - free[nodes] - self._offered.slack[nodes]) * self._scale[nodes]).max(axis=1)
+        emptiness = (free[nodes] * self._scale[nodes]).sum(axis=1)
+        return int(nodes[np.lexsort((emptiness.round(_DIGITS), np.maximum(0.0, missing).round(_DIGITS)))[0]])
 
     def _short(self, short: list[_Short]) -> Reason:
         first = short[0]

@@ -141,27 +141,37 @@ class Packing:
 
     def fill(self, order: Ints) -> None:
         """Place demands, in order, within the quotas of their teams; a gang whole or not at all."""
-        seating = None
-        one_by_one = self.asked.gangs is not None and self._is_seated(order)
-        for run, whole in self._runs(order):
+        if self.asked.gangs is None:
+            self._fill(order)
+            return
+        # One for all that is placed, whether it is of a gang or not: what is typical is what waits.
+        one_by_one, seating = self._is_seated(order), None
+        for run, whole in self.asked.gangs.runs(order):
+            if whole and not self._might_hold(run):
+                continue
             if one_by_one and seating is None:
                 seating = self._seating(order)
             before = self._books(whole=whole)
-            self._fill(run, seating)
+            self._fill(run, seating, alone=False)
             if self._whole_or_not(run, before):
                 # What was taken back is free again, and only a new look at the nodes sees it.
                 seating = None
 
-    def _fill(self, order: Ints, seating: Seating | None) -> None:
+    def _might_hold(self, gang: Ints) -> bool:
+        """Whether all nodes together have room for a gang."""
+        return bool((self.size[gang].sum(axis=0) <= (self.free + self.slack).sum(axis=0)).all())
+
+    def _fill(self, order: Ints, seating: Seating | None = None, *, alone: bool = True) -> None:
+        """Place demands on their own, or as a part of all that `seating` knows; without one where nodes are filled."""
         left = order
         while len(left):
             passing = self._within_limits(left)
-            if seating is not None:
-                self._seat_one_by_one(passing, seating)
-            elif self._is_seated(passing):
-                self._seat_one_by_one(passing, self._seating(passing))
-            else:
+            if alone:
+                seating = self._seating(passing) if self._is_seated(passing) else None
+            if seating is None:
                 self._fill_nodes(passing)
+            else:
+                self._seat_one_by_one(passing, seating)
             placed = passing[self.where[passing] >= 0]
             self._charge(placed)
             # What found no node gives its quota back: those that the quota kept out may try.

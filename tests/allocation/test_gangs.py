@@ -39,7 +39,7 @@ def decide(cluster: list[Node], pending: list[Demand], *, live: list[Grant] | No
 
 
 @EVERY
-def test_a_gang_is_spread_over_nodes(strategy: str):
+def test_a_gang_is_spread_over_nodes(strategy: str) -> None:
     """Three members of four GPUs each fill three nodes of four."""
     answer = decide(nodes(4, 4, 4), [member(name, size=3, gpu=4) for name in "abc"], strategy=strategy)
     assert {grant.node for grant in answer.grants.values()} == {"n0", "n1", "n2"}
@@ -47,7 +47,7 @@ def test_a_gang_is_spread_over_nodes(strategy: str):
 
 
 @EVERY
-def test_a_gang_waits_for_its_members(strategy: str):
+def test_a_gang_waits_for_its_members(strategy: str) -> None:
     """Two of three take nothing, and say who is missing."""
     answer = decide(nodes(4), [member("a", size=3, gpu=1), member("b", size=3, gpu=1)], strategy=strategy)
     reason = answer.waiting["a"]
@@ -57,7 +57,7 @@ def test_a_gang_waits_for_its_members(strategy: str):
 
 
 @EVERY
-def test_what_does_not_fit_whole_leaves_all_to_others(strategy: str):
+def test_what_does_not_fit_whole_leaves_all_to_others(strategy: str) -> None:
     """Six of eight GPUs for three members: the five that are free go to the next."""
     live = [Grant(id="old", node="n0", amounts={"gpu": 3.0}, gpu_ids=("0-0", "0-1", "0-2"))]
     asked = [*[member(name, size=3, gpu=2) for name in "abc"], member("z", gang=None, size=1, gpu="1-4")]
@@ -66,7 +66,7 @@ def test_what_does_not_fit_whole_leaves_all_to_others(strategy: str):
     assert set(answer.waiting) == {"a", "b", "c"}
 
 
-def test_who_is_short_is_said_to_every_member():
+def test_who_is_short_is_said_to_every_member() -> None:
     """The first member fits, the second does not beside it."""
     answer = decide(nodes(4, 4), [member("a", gpu=3), member("b", gpu=3)], live=[_held("n1", 2)])
     assert answer.waiting["a"].text == "waits as number 1: gang g starts whole: its member b needs 3 gpu, n1 has 2 free beside the others"
@@ -80,7 +80,7 @@ def _held(node: str, gpus: int) -> Grant:
     return Grant(id=f"old-{node}", node=node, amounts={"gpu": float(gpus)}, gpu_ids=ids)
 
 
-def test_acting_on_the_reason_starts_the_gang():
+def test_acting_on_the_reason_starts_the_gang() -> None:
     """Once as many GPUs are free as the reason says, on the nodes it names, the gang starts."""
     asked = [member(name, size=3, gpu=4) for name in "abc"]
     answer = decide(nodes(4, 4, 4), asked, live=[_held("n0", 2), _held("n2", 1)])
@@ -88,21 +88,21 @@ def test_acting_on_the_reason_starts_the_gang():
     assert len(decide(nodes(4, 4, 4), asked).grants) == 3
 
 
-def test_a_gang_larger_than_everything_waits_for_ever():
+def test_a_gang_larger_than_everything_waits_for_ever() -> None:
     """Each member fits a node, all together do not: said at once."""
     answer = decide(nodes(4, 4), [member(name, size=3, gpu=4) for name in "abc"])
     assert all(reason.never for reason in answer.waiting.values())
     assert answer.waiting["a"].text == "can never be granted: gang g asks 12 gpu in all, the nodes it may use have 8 gpu"
 
 
-def test_a_member_that_can_never_start_holds_all_up():
+def test_a_member_that_can_never_start_holds_all_up() -> None:
     """The others name it."""
     answer = decide(nodes(4, 4), [member("a", gpu=1), member("b", gpu=5)])
     assert answer.waiting["b"].never
     assert answer.waiting["a"].text == "waits as number 1: gang g starts whole, and its member b can never be granted"
 
 
-def test_a_gang_stands_where_its_best_member_stands():
+def test_a_gang_stands_where_its_best_member_stands() -> None:
     """The other member comes along, before others of a higher priority than its own."""
     asked = [
         member("a", gpu=2, more={"priority": 5}),
@@ -112,7 +112,7 @@ def test_a_gang_stands_where_its_best_member_stands():
     assert set(decide(nodes(4), asked).grants) == {"a", "b"}
 
 
-def test_who_joins_a_gang_that_runs_waits_for_nobody():
+def test_who_joins_a_gang_that_runs_waits_for_nobody() -> None:
     """A member that lost its node comes back while the others hold their grants."""
     alone = member("a", size=3, gpu=1)
     assert not decide(nodes(4), [alone]).grants
@@ -120,14 +120,14 @@ def test_who_joins_a_gang_that_runs_waits_for_nobody():
     assert set(decide(nodes(4), [alone], started=started_gangs([held])).grants) == {"a"}
 
 
-def test_quotas_count_for_the_whole_gang():
+def test_quotas_count_for_the_whole_gang() -> None:
     """Each member is within the quota, both are not."""
     answer = decide(nodes(8), [member("a", gpu=3), member("b", gpu=3)], quotas={"default": {"gpu": 4.0}})
     assert answer.waiting["a"].binding == "quota"
     assert answer.waiting["a"].text == "waits as number 1: gang g needs 6 gpu, the quota of team default leaves 4"
 
 
-def test_guarantees_of_others_count_for_the_whole_gang():
+def test_guarantees_of_others_count_for_the_whole_gang() -> None:
     """What other teams do not lend is not there for half a gang either."""
     teams = (TeamShare(name="default"), TeamShare(name="blue", guaranteed={"gpu": 4.0}, lend={"gpu": 0.0}))
     answer = decide(nodes(8), [member("a", gpu=3), member("b", gpu=3)], teams=teams)
@@ -135,7 +135,7 @@ def test_guarantees_of_others_count_for_the_whole_gang():
     assert "gang g" in answer.waiting["a"].text
 
 
-def test_one_that_cannot_pay_bars_its_gang():
+def test_one_that_cannot_pay_bars_its_gang() -> None:
     """In an auction a gang buys whole or not at all."""
     asked = [member("a", gpu=2), member("b", gpu=2, more={"team": "poor"}), member("c", gang=None, size=1, gpu=2)]
     answer = decide(nodes(4), asked, strategy="auction", budgets={"poor": 0.0})
@@ -144,7 +144,7 @@ def test_one_that_cannot_pay_bars_its_gang():
     assert not {"a", "b"} & set(answer.grants) or {"a", "b"} <= set(answer.grants)
 
 
-def test_the_head_of_the_queue_may_be_a_gang():
+def test_the_head_of_the_queue_may_be_a_gang() -> None:
     """It is promised all nodes it needs at the first moment all members fit, and later ones may not delay it."""
     live = [_held("n0", 2), _held("n1", 4)]
     ends = {"old-n0": 100.0, "old-n1": 50.0}
@@ -158,7 +158,7 @@ def test_the_head_of_the_queue_may_be_a_gang():
     assert not decide(nodes(4, 4), asked, live=live, ends={}).grants
 
 
-def test_a_gang_that_would_fit_may_not_delay_the_head():
+def test_a_gang_that_would_fit_may_not_delay_the_head() -> None:
     """It says for whom its nodes are kept."""
     asked = [member("a", gang=None, size=1, gpu=4), member("b", gpu=1), member("c", gpu=1)]
     answer = decide(nodes(4), asked, live=[_held("n0", 2)], ends={})
@@ -166,9 +166,11 @@ def test_a_gang_that_would_fit_may_not_delay_the_head():
     assert "gang g would fit, but what is free on n0 is kept for the head of the queue" in answer.waiting["b"].text
 
 
-def test_a_stream_of_small_ones_does_not_starve_a_gang():
+def test_a_stream_of_small_ones_does_not_starve_a_gang() -> None:
     """With true ends, small jobs that keep coming leave the nodes to the gang when they end."""
-    pending, ends, live = [member("a", gpu=4), member("b", gpu=4)], {}, []
+    pending = [member("a", gpu=4), member("b", gpu=4)]
+    ends: dict[str, float] = {}
+    live: list[Grant] = []
     for turn in itertools.count():
         assert turn < 20, "starved"
         now = float(turn)
@@ -186,7 +188,7 @@ def test_a_stream_of_small_ones_does_not_starve_a_gang():
     assert turn <= 6
 
 
-def test_a_gang_waits_for_devices_in_one_piece():
+def test_a_gang_waits_for_devices_in_one_piece() -> None:
     """Shares that are free on two devices are no whole GPU."""
     live = [Grant(id=f"x{gpu}", node="n0", amounts={"gpu": 0.5}, gpu_ids=(f"0-{gpu}",)) for gpu in range(4)]
     answer = decide(nodes(4), [member("a", gpu=1), member("b", gpu=1)], live=live)
@@ -195,14 +197,14 @@ def test_a_gang_waits_for_devices_in_one_piece():
     )
 
 
-def test_gangs_of_one_name_must_agree_on_nothing():
+def test_gangs_of_one_name_must_agree_on_nothing() -> None:
     """The largest size that a member names counts."""
     asked = [member("a", size=1, gpu=1), member("b", size=3, gpu=1)]
     assert decide(nodes(4), asked).waiting["a"].text.endswith("2 of its 3 members are here")
     assert len(decide(nodes(4), [replace(demand, gang_size=2) for demand in asked]).grants) == 2
 
 
-def test_placed_one_by_one_what_is_taken_back_is_free():
+def test_placed_one_by_one_what_is_taken_back_is_free() -> None:
     """Where GPUs are placed by what is left of them, a gang that does not fit leaves its devices to the next."""
     asked = [
         *[member(name, size=3, gpu=3) for name in "abc"],

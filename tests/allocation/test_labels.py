@@ -34,14 +34,14 @@ def decide(cluster: list[Node], pending: list[Demand], *, live: list[Grant] | No
 
 
 @EVERY
-def test_every_label_must_be_there(strategy: str):
+def test_every_label_must_be_there(strategy: str) -> None:
     """The node with one of the two will not do."""
     cluster = [node("n1", zone="a"), node("n2", zone="a", disk="nvme"), node("n3", zone="b", disk="nvme")]
     answer = decide(cluster, [ask("a", cpu=1, labels={"zone": "a", "disk": "nvme"})], strategy=strategy)
     assert answer.grants["a"].node == "n2"
 
 
-def test_labels_that_no_node_carries_are_never_there():
+def test_labels_that_no_node_carries_are_never_there() -> None:
     """Said at once, with what would do; without any node it waits."""
     asked = ask("a", gpu=1, gpu_type="h200", labels={"zone": "c", "disk": "nvme"}, more={"place": "local"})
     reason = never_grantable([node("n1", gpus=1, zone="a", gpu_type="h200")], asked)
@@ -52,7 +52,7 @@ def test_labels_that_no_node_carries_are_never_there():
     assert never_grantable([], asked) is None
 
 
-def test_a_node_that_is_there_has_the_labels_it_has():
+def test_a_node_that_is_there_has_the_labels_it_has() -> None:
     """Bound to a node without the label: never; to a node that is not there: it may come back with it."""
     bound = ask("a", cpu=1, labels={"zone": "b"}, more={"node": "n1"})
     reason = never_grantable([node("n1", zone="a")], bound)
@@ -62,7 +62,7 @@ def test_a_node_that_is_there_has_the_labels_it_has():
 
 
 @EVERY
-def test_what_is_preferred_is_taken_where_it_fits(strategy: str):
+def test_what_is_preferred_is_taken_where_it_fits(strategy: str) -> None:
     """More matching labels go first, however full the other nodes are; a full one keeps nobody waiting."""
     cluster = [node("n1"), node("n2", zone="a"), node("n3", zone="a", disk="nvme")]
     live = [Grant(id="old", node="n1", amounts={"cpu": 6.0})]
@@ -75,7 +75,7 @@ def test_what_is_preferred_is_taken_where_it_fits(strategy: str):
 
 
 @EVERY
-def test_what_is_preferred_counts_where_gpus_are_handed_out(strategy: str):
+def test_what_is_preferred_counts_where_gpus_are_handed_out(strategy: str) -> None:
     """Devices are chosen by what is left of them only among the nodes with most matching labels."""
     cluster = [node("n1", gpus=2), node("n2", gpus=2, disk="nvme"), node("n3", gpus=2)]
     live = [Grant(id="old", node="n1", amounts={"gpu": 0.5}, gpu_ids=("n1-0",))]
@@ -85,7 +85,7 @@ def test_what_is_preferred_counts_where_gpus_are_handed_out(strategy: str):
     assert answer.grants["c"].node == "n3"
 
 
-def test_few_kinds_stay_few():
+def test_few_kinds_stay_few() -> None:
     """Demands that ask for the same labels, in any order, are one kind."""
     labels = [{"zone": "a", "disk": "nvme"}, {"disk": "nvme", "zone": "a"}, {}]
     asked = read_demands([ask(f"a{index}", cpu=1, labels=labels[index % 3]) for index in range(300)], Policy())

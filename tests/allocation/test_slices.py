@@ -31,7 +31,7 @@ def decide(cluster: list[Node], pending: list[Demand], *, live: list[Grant] | No
 
 
 @EVERY
-def test_slices_are_handed_out_once(strategy: str):
+def test_slices_are_handed_out_once(strategy: str) -> None:
     """What live grants hold is not handed out again; of each profile its own ids."""
     live = [Grant(id="old", node="n1", amounts={"mig-1g.10gb": 2.0}, gpu_ids=("MIG-0", "MIG-3"))]
     answer = decide(
@@ -47,39 +47,39 @@ def test_slices_are_handed_out_once(strategy: str):
 
 @EVERY
 @pytest.mark.parametrize("shedding", SHEDDINGS)
-def test_slices_are_shed_in_whole_numbers(strategy: str, shedding: Any):
+def test_slices_are_shed_in_whole_numbers(strategy: str, shedding: Any) -> None:
     """Seven among three that want three: no half, and none left over."""
     answer = decide([node()], [ask(name, small="1-3") for name in "abc"], strategy=strategy, shedding=shedding)
     got = sorted(grant.amounts["mig-1g.10gb"] for grant in answer.grants.values())
     assert got == ([1.0, 3.0, 3.0] if shedding == "strict" else [2.0, 2.0, 3.0])
 
 
-def test_a_quota_leaves_whole_slices():
+def test_a_quota_leaves_whole_slices() -> None:
     """Three and a half is three."""
     answer = decide([node()], [ask("a", small="1-7")], quotas={"default": {"mig-1g.10gb": 3.5}})
     assert answer.grants["a"].amounts == {"mig-1g.10gb": 3.0}
 
 
-def test_a_reserve_leaves_whole_slices():
+def test_a_reserve_leaves_whole_slices() -> None:
     """Of seven less a half, six can be granted."""
     assert decide([node()], [ask("a", small="1-7")], reserves={"mig-1g.10gb": 0.5}).grants["a"].amounts == {"mig-1g.10gb": 6.0}
 
 
-def test_ids_that_are_held_are_not_there_whatever_the_amounts_say():
+def test_ids_that_are_held_are_not_there_whatever_the_amounts_say() -> None:
     """A grant from before the profiles were laid out anew still holds its id."""
     live = [Grant(id="old", node="n1", amounts={"mig-2g.20gb": 1.0}, gpu_ids=("MIG-6",))]
     answer = decide([node()], [ask("a", small="1-7")], live=live)
     assert answer.grants["a"].gpu_ids == IDS[:6]
 
 
-def test_a_node_without_ids_counts_slices():
+def test_a_node_without_ids_counts_slices() -> None:
     """Where the place hands out no ids, amounts are all there is."""
     answer = decide([node(ids=())], [ask("a", small=4), ask("b", small=4)])
     assert (answer.grants["a"].gpu_ids, answer.grants["a"].amounts) == ((), {"mig-1g.10gb": 4.0})
     assert answer.waiting["b"].text == "waits as number 1: needs 4 mig-1g.10gb, n1 has 3 free"
 
 
-def test_more_slices_than_ids_are_never_there():
+def test_more_slices_than_ids_are_never_there() -> None:
     """Of seven that a capacity names, two have ids."""
     reason = never_grantable([node(ids=IDS[:2])], ask("a", small=3))
     assert reason is not None
@@ -87,7 +87,7 @@ def test_more_slices_than_ids_are_never_there():
     assert never_grantable([node()], ask("b", **{"mig-7g.80gb": 1})).binding == "mig-7g.80gb"  # type: ignore[union-attr]
 
 
-def test_more_gpus_than_ids_are_never_there():
+def test_more_gpus_than_ids_are_never_there() -> None:
     """A capacity of eight with two ids is refused for three, and grants two."""
     small = Node(name="n1", capacity={"gpu": 8.0}, gpu_ids=("0", "1"))
     reason = never_grantable([small], ask("a", gpu=3))
@@ -99,7 +99,7 @@ def test_more_gpus_than_ids_are_never_there():
 
 @EVERY
 @pytest.mark.parametrize("shedding", SHEDDINGS)
-def test_thousandths_of_a_gpu_share_a_device(strategy: str, shedding: Any):
+def test_thousandths_of_a_gpu_share_a_device(strategy: str, shedding: Any) -> None:
     """Four quarters fill one of two devices, so that a whole one is left."""
     gpus = Node(name="n1", capacity={"gpu": 2.0, "cpu": 8.0}, gpu_ids=("0", "1"))
     asked = [*[ask(f"a{index}", gpu=0.25, cpu=1) for index in range(4)], ask("b", gpu=1)]
@@ -110,7 +110,7 @@ def test_thousandths_of_a_gpu_share_a_device(strategy: str, shedding: Any):
 
 @EVERY
 @pytest.mark.parametrize("shedding", SHEDDINGS)
-def test_ranges_shrink_to_their_minimum_before_anybody_waits(strategy: str, shedding: Any):
+def test_ranges_shrink_to_their_minimum_before_anybody_waits(strategy: str, shedding: Any) -> None:
     """Partial admission: four that want two GPUs of four each start with one."""
     gpus = Node(name="n1", capacity={"gpu": 4.0, "cpu": 32.0}, gpu_ids=tuple("0123"))
     answer = decide([gpus], [ask(name, gpu="1-2", cpu="4/gpu") for name in "abcd"], strategy=strategy, shedding=shedding)
@@ -119,7 +119,7 @@ def test_ranges_shrink_to_their_minimum_before_anybody_waits(strategy: str, shed
 
 
 @EVERY
-def test_a_deadline_that_cannot_be_met_is_said_not_refused(strategy: str):
+def test_a_deadline_that_cannot_be_met_is_said_not_refused(strategy: str) -> None:
     """It waits, or runs with less, as others do; its reason adds that it is late."""
     small = Node(name="n1", capacity={"cpu": 4.0})
     late = {"deadline": 100.0, "run_s": 150.0}
