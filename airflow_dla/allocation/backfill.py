@@ -46,6 +46,16 @@ class Promise:
     room: Floats
     staying: Bools
 
+    @property
+    def head(self) -> int:
+        """Row of the head, of a gang its first member's."""
+        return self.heads[0]
+
+    @property
+    def node(self) -> int:
+        """Where it starts, of a gang one of its nodes."""
+        return int(self.nodes[0])
+
 
 @dataclass(frozen=True, slots=True)
 class _Coming:

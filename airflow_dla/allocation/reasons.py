@@ -200,7 +200,7 @@ class Reasons:
                 yield rules.guarantee(self.asked.team[row], self.asked.minimum[row], node, position)
             elif kept is not None and row in kept.heads:
                 lacking = self._short(node, column, shortfall, room, position)
-                yield rules.head(lacking if shortfall > 0 else self._scattered(row, int(kept.nodes[0]), 0, position))
+                yield rules.head(lacking if shortfall > 0 else self._scattered(row, kept.node, 0, position))
             elif node >= 0 and not fits[place]:
                 yield self._short(node, column, shortfall, room, position)
             else:

@@ -90,7 +90,7 @@ class Rules:
         until = f" at about {kept.at:.0f}" if np.isfinite(kept.at) else ""
         return Reason(
             binding="queue",
-            node=self.offered.names[int(kept.nodes[0])],
+            node=self.offered.names[kept.node],
             position=position,
             unblock=(f"wait until the head of the queue has started on {names}{until}", "raise its priority above that of the head"),
             text=f"waits as number {position}: what is free on {names} is kept for {head} so that nobody delays it",
