@@ -168,8 +168,10 @@ class Job:
     checkpoint : `Checkpoint`
     gpus : tuple of str
         Those that were granted.
+    grant : dict of resource to float
+        What it may use now, memory in GiB; changes when it is resized while it runs.
     threads : int
-        Those that fit the granted CPUs.
+        Those that fit the granted CPUs; changes with them.
     seed, rank, world_size : int
     logged : list of dict
         Everything said with `log`; kept by `fake` only.
@@ -179,7 +181,6 @@ class Job:
         self.args: Dict[str, Any] = dict(file.args)
         self.seed = file.seed
         self.gpus: Tuple[str, ...] = file.gpu_ids
-        self.threads = file.threads
         self.rank = 0
         self.world_size = 1
         self.inputs = {name: _input(name, ref, folder) for name, ref in file.inputs.items()}
@@ -188,6 +189,18 @@ class Job:
         self.logged: List[Dict[str, Any]] = []
         self._say = say
         self._stop = stop or Stop()
+        self._file = file
+        self._folder = folder
+
+    @property
+    def grant(self) -> Dict[str, float]:
+        """What it may use now, by resource; read anew each time."""
+        return self._file.resized(self._folder).amounts
+
+    @property
+    def threads(self) -> int:
+        """Threads that fit the granted CPUs now; a function that follows them uses what it is given while it runs."""
+        return self._file.resized(self._folder).threads
 
     @property
     def stopping(self) -> bool:
@@ -224,6 +237,7 @@ class Job:
         *,
         outputs: Tuple[str, ...] = (),
         seed: int = 0,
+        cpus: float = 1.0,
     ) -> Job:
         """Make a job for the unit test of a function; everything lies in a folder that goes with it.
 
@@ -235,10 +249,12 @@ class Job:
         outputs : tuple of str
             Names; others are made when they are used.
         seed : int
+        cpus : float
+            As if so many were granted.
         """
         root = tempfile.mkdtemp(prefix="dla-fake-")
         folder = JobFolder(Path(root))
-        file = JobFile("fake.1", "0", "fake:fake", {"amounts": {"cpu": 1}}, "", "fake", dict(args or {}), outputs=outputs, seed=seed)
+        file = JobFile("fake.1", "0", "fake:fake", {"amounts": {"cpu": cpus}}, "", "fake", dict(args or {}), outputs=outputs, seed=seed)
         job = cls(file, folder, lambda kind, **fields: _remember(job, kind, fields))
         job.inputs = {name: _given(name, str(value)) for name, value in (inputs or {}).items()}
         job.outputs = _OnDemand(folder, outputs)

@@ -137,7 +137,7 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 - exit.json must say it: nobody reads a keeper's traceback
             self._end.failed("lost", f"the keeper failed: {type(error).__name__}: {error}")
             _leave_traceback(error)
-        return conclude(self._job, self._folder, self._end, outputs)
+        return conclude(self._job.resized(self._folder), self._folder, self._end, outputs)
 
     def _attempt(self) -> Dict[str, Any]:
         first = self._job.attempt.rpartition(".")[2] == "1"
@@ -210,7 +210,7 @@ class Keeper:
             return subprocess.Popen(  # noqa: S603 - our own runner
                 [sys.executable, here, "run", str(self._folder.path), str(os.getpid())],
                 cwd=str(self._folder.code),
-                env=environment(self._job, self._folder, os.environ, self._handed.get("env") or {}),
+                env=environment(self._job.resized(self._folder), self._folder, os.environ, self._handed.get("env") or {}),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -248,7 +248,7 @@ class Keeper:
 
     def _watch(self, child: subprocess.Popen[bytes]) -> None:
         """See how much memory is held; end the work where only we guard its limit."""
-        limit = self._limits.memory_bytes
+        limit = self._memory_limit()
         if limit is None and self._limits.folders:
             self._end.see_memory(limits.memory_held(self._limits.folders))
             return
@@ -262,6 +262,12 @@ class Keeper:
             self._end.over_memory = held
             self._end.hard = True
             processes.send_group(child.pid, signal.SIGKILL)
+
+    def _memory_limit(self) -> Optional[int]:
+        """Return the bytes that we must guard, None where a control group does; a resize changes them."""
+        if self._limits.memory_bytes is None:
+            return None
+        return limits.in_bytes(self._job.resized(self._folder).amounts["memory"])
 
     def _clear(self) -> None:
         """End what the work left behind, however it detached itself."""

@@ -13,7 +13,7 @@ import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 _PERIOD_US = 100_000
 _GIB = 2**30
@@ -36,7 +36,7 @@ class Limits:
     controls : mapping of resource to list of str
         Files that hold its limit, the memory limit before memory and swap.
     memory_bytes : int or None
-        What the keeper must watch, because no control group does.
+        What the keeper must watch, because no control group does; a resize changes it (``grant.json``).
     """
 
     text: str = ""
@@ -47,7 +47,8 @@ class Limits:
 
     def to_mapping(self) -> dict[str, Any]:
         """Write what others need: the runner to join, the runtime to resize and to clean up."""
-        return {"folders": list(self.folders), "controls": self.controls, "cpu_ids": list(self.cpu_ids)}
+        watched = self.memory_bytes is not None
+        return {"folders": list(self.folders), "controls": self.controls, "cpu_ids": list(self.cpu_ids), "watched": watched}
 
 
 def own_groups(cgroups: str, mounts: str) -> dict[str, Path]:
@@ -161,7 +162,7 @@ def _separate_limits(name: str, amounts: dict[str, float], ids: tuple[int, ...],
         folders.append(str(groups["cpuset"] / name))
     inside = {resource: amounts[resource] for resource in controls}
     rest = {resource: amounts[resource] for resource in files if resource in amounts and resource not in controls}
-    watched = round(rest["memory"] * _GIB) if "memory" in rest else None
+    watched = in_bytes(rest["memory"]) if "memory" in rest else None
     return Limits(_separate_text(inside, rest, ids), tuple(folders), controls, ids, watched)
 
 
@@ -193,10 +194,15 @@ def _made_cpuset(folder: Path, ids: Sequence[int]) -> bool:
 def write_control(resource: str, file: Path, amount: float) -> None:
     """Write one limit in the form its file wants: a quota in each period, or bytes."""
     if resource == "memory":
-        file.write_text(str(round(amount * _GIB)), encoding="ascii")
+        file.write_text(str(in_bytes(amount)), encoding="ascii")
         return
     quota = max(1_000, round(amount * _PERIOD_US))
     file.write_text(f"{quota} {_PERIOD_US}" if file.name == "cpu.max" else str(quota), encoding="ascii")
+
+
+def in_bytes(amount: float) -> int:
+    """Return an amount of memory, GiB, in bytes."""
+    return round(amount * _GIB)
 
 
 def _try_write(file: Path, text: str) -> None:
@@ -225,12 +231,26 @@ def _separate_text(inside: dict[str, float], rest: dict[str, float], ids: tuple[
     return "; ".join(parts)
 
 
-def join(folders: Sequence[str], cpu_ids: Sequence[int]) -> None:
-    """Put the calling process, and so all that it starts, under the limits."""
+def join(folders: Sequence[str], granted_cpus: Callable[[], Sequence[int]]) -> None:
+    """Put the calling process, and so all that it starts, under the limits.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        Control groups.
+    granted_cpus : callable
+        Returns the CPUs that are granted by number now; asked again after they are taken,
+        since a resize may not have seen this process.
+    """
+    mine = os.sched_getaffinity(0)
     for folder in folders:
         (Path(folder) / "cgroup.procs").write_text("0", encoding="ascii")
-    if cpu_ids:
-        os.sched_setaffinity(0, cpu_ids)
+    joined: Optional[Sequence[int]] = None
+    granted = granted_cpus()
+    while granted != joined:
+        if mine.intersection(granted):
+            os.sched_setaffinity(0, mine.intersection(granted))
+        joined, granted = granted, granted_cpus()
 
 
 def members(folders: Sequence[str]) -> set[int]:

@@ -22,7 +22,7 @@ import math
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class JobFile:
         known["outputs"] = tuple(known.get("outputs", ()))
         return cls(**known)
 
+    def resized(self, folder: JobFolder) -> JobFile:
+        """Return the job with the grant that holds now: a resize leaves it in ``grant.json``."""
+        found = read_json(folder.grant)
+        return self if found is None else replace(self, grant=found)
+
     @property
     def amounts(self) -> dict[str, float]:
         """What was granted, by resource."""
@@ -125,6 +130,11 @@ class JobFolder:
     def cgroups(self) -> Path:
         """``cgroups.json``: the control groups made for the attempt, and the files that set their limits."""
         return self.path / "cgroups.json"
+
+    @property
+    def grant(self) -> Path:
+        """``grant.json``: what the attempt may use since it was resized."""
+        return self.path / "grant.json"
 
     @property
     def stop(self) -> Path:

@@ -41,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     job = JobFile.read(folder.job)
     lines = Lines(job.nonce, 1, folder.lines)
     try:
-        _join_limits(folder)
-        _run(job, folder, lines)
+        _join_limits(job, folder)
+        _run(job.resized(folder), folder, lines)
     except JobError as error:
         return _failed(lines, error.reason, str(error))
     except MemoryError as error:
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _join_limits(folder: JobFolder) -> None:
+def _join_limits(job: JobFile, folder: JobFolder) -> None:
     found = read_json(folder.cgroups) or {}
     try:
-        limits.join(found.get("folders", ()), found.get("cpu_ids", ()))
+        limits.join(found.get("folders", ()), lambda: job.resized(folder).cpu_ids)
     except OSError as error:
         raise JobError(f"the job's limits went away before it started: {error}", "lost") from error
 

@@ -96,8 +96,7 @@ class Crew:
         """Do what is due for everybody; return how many seconds the next turn may wait."""
         try:
             self._read_inbox()
-            self._renew()
-            self._step_all()
+            self._step_all(renewed=self._renew())
             self._save_offsets()
         except LedgerUnavailable as error:
             self._wait_s = min(_LONGEST_WAIT_S, max(1.0, 2 * self._wait_s))
@@ -125,21 +124,24 @@ class Crew:
                 follow.stop(reason)
             self._inbox.popleft()
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
+        """Renew the leases when it is time; return whether it was."""
         timing, ledger = self.workspace.timing, self.workspace.ledger
         if not self._follows or time.monotonic() - self._renewed_at < timing.renew_s:
-            return
+            return False
         ledger.heartbeat(self.workspace.follower, self.workspace.kind, self.workspace.host)
         ledger.renew([follow.attempt.id for follow in self._follows], holder=self.workspace.follower, lease_s=timing.lease_s)
         self._clock.set()
         self._renewed_at = time.monotonic()
         reap(self.workspace)
+        return True
 
-    def _step_all(self) -> None:
+    def _step_all(self, *, renewed: bool) -> None:
         if not self._follows:
             return
         ledger, follows = self.workspace.ledger, list(self._follows)
-        if any(follow.attempt.state is AttemptState.WAITING for follow in follows):
+        # Where nobody waits a round is worth less and comes more rarely: it gives back what was shed.
+        if renewed or any(follow.attempt.state is AttemptState.WAITING for follow in follows):
             run_round(self.workspace)
         attempts = ledger.attempts([follow.attempt.id for follow in follows])
         now = self._clock.now()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from airflow_dla.control.again import next_spec, said_of_next
 from airflow_dla.control.launch import launch
-from airflow_dla.control.lines import RateCap, metric_line, read
+from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
+from airflow_dla.control.resizing import settle
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import Conflict
 from airflow_dla.ledger import Attempt
-from airflow_dla.specs import AttemptState, Exit, ExitReason
+from airflow_dla.runtime import Runtime
+from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
 
 #: An attempt that its runtime does not know is lost when it was not found so many times in a row.
 _LOST_AFTER: Final = 3
@@ -45,11 +47,15 @@ class Listener:
 class Follow:
     """Follows the attempts of one job until it is over.
 
+    A loss or a preemption begins another attempt inside the same Airflow try, which waits,
+    within its own ``wait_timeout``, and runs, within its own ``run_timeout``, like the
+    first; only `deadline` is for all of them together.
+
     Parameters
     ----------
     workspace : `Workspace`
     attempt : `Attempt`
-        The one to begin with; a loss that is nobody's fault begins another.
+        The one to begin with.
     listener : `Listener`
     deadline : float or None
         By the ledger's clock; the job is stopped when it passes (``execution_timeout``).
@@ -80,6 +86,8 @@ class Follow:
         self.over = False
         self.began = time.monotonic()
         self._said = ""
+        self._noted = ""
+        self._waits = WaitingLines()
         self._cap = RateCap(at=self.began)
         self._missing = 0
         self._stopped_at = float("-inf")
@@ -106,6 +114,8 @@ class Follow:
                 self._launch()
             case AttemptState.RUNNING:
                 self._watch()
+        if self.attempt.state is AttemptState.RUNNING:
+            self.attempt = settle(self.workspace, self.attempt, self._say)
         if self.attempt.ended:
             self._end()
 
@@ -126,7 +136,9 @@ class Follow:
     def eager(self) -> bool:
         """Whether something is about to happen, so that the next step should come soon."""
         young = time.monotonic() - self.began < 5.0  # noqa: PLR2004 - quick jobs end within seconds
-        return young or self.attempt.stop is not None or self._missing > 0
+        lease = self.attempt.lease
+        wanted = self.attempt.stop is not None or (lease is not None and lease.target is not None)
+        return young or wanted or self._missing > 0
 
     def _say(self, text: str) -> None:
         if text != self._said:
@@ -147,7 +159,8 @@ class Follow:
 
     def _explain(self) -> None:
         if self.attempt.reason is not None:
-            self._say(f"Waiting for resources: {self.attempt.reason.text}")
+            for line in self._waits.admit(self.attempt.reason, self._now, time.monotonic()):
+                self._say(line)
 
     def _launch(self) -> None:
         grant = self.attempt.grant
@@ -168,11 +181,10 @@ class Follow:
     def _watch(self) -> None:
         assert self.attempt.grant is not None
         runtime = self.workspace.runtime(self.attempt.grant.node)
-        if self.attempt.stop is not None and time.monotonic() - self._stopped_at > _STOP_AGAIN_S:
-            self._stopped_at = time.monotonic()
-            runtime.cancel(self.attempt.id, self.attempt.stop)
+        self._pass_on_stop(runtime)
         status = runtime.status(self.attempt.id)
-        if status.note:
+        if status.note and status.note != self._noted:
+            self._noted = status.note
             self._say(status.note)
         self._pass_on_log(last=not status.alive)
         self._missing = 0 if status.alive or status.exit else self._missing + 1
@@ -184,6 +196,19 @@ class Follow:
                 reason=ExitReason.LOST, message="its process disappeared without a trace (killed with its keeper, or the host restarted)"
             )
             self.attempt = self.workspace.ledger.finish(self.attempt.id, lost)
+
+    def _pass_on_stop(self, runtime: Runtime) -> None:
+        """Ask the runtime for the stop that is wanted, again and again while nothing comes of it."""
+        stop = self.attempt.stop
+        if stop is None or time.monotonic() - self._stopped_at <= _STOP_AGAIN_S:
+            return
+        if stop is ExitReason.PREEMPTED:
+            grace_s = self.attempt.spec.policy.grace_s
+            self._say(
+                f"Preempted: {self.attempt.stop_why or 'its share is needed elsewhere'}; it has {grace_s:g} s to save a checkpoint and end."
+            )
+        self._stopped_at = time.monotonic()
+        runtime.cancel(self.attempt.id, stop)
 
     def _pass_on_log(self, *, last: bool) -> None:
         """Pass on one slice of the log, or all that is left when nothing more will come."""
@@ -209,28 +234,22 @@ class Follow:
         self.workspace.metrics.incr("dla.job.ended", tags={"reason": exit_.reason.value})
         if self.attempt.running_at and self.attempt.ended_at:
             self.workspace.metrics.timing("dla.job.run", self.attempt.ended_at - self.attempt.running_at)
-        already = int(self.attempt.spec.lineage.get("infra_retry", 0))
-        if self._due_again(exit_, already):
-            self._try_again(exit_, already + 1)
+        inherited = self.inherited_until is not None and self._now < self.inherited_until
+        spec = None if self._stopping else next_spec(self.attempt, inherited=inherited)
+        if spec is not None:
+            self._go_on(spec)
             return
         self.over = True
         self.listener.ended(self.attempt)
 
-    def _due_again(self, exit_: Exit, already: int) -> bool:
-        """Whether another attempt is due: nobody's fault, or stopped by the kill of the try before this one."""
-        if self._stopping or already >= self.attempt.spec.policy.infra_retries:
-            return False
-        if exit_.reason is ExitReason.STOPPED:
-            return self.inherited_until is not None and self._now < self.inherited_until
-        return exit_.reason.infrastructure
-
-    def _try_again(self, exit_: Exit, count: int) -> None:
-        """Begin another attempt inside the same Airflow try."""
-        spec = self.attempt.spec
-        self._say(
-            f"Attempt {self.attempt.number} ended: {exit_.message or exit_.reason.value}; "
-            f"trying again ({count} of {spec.policy.infra_retries})."
-        )
-        again = dataclasses.replace(spec, lineage={**spec.lineage, "infra_retry": count})
-        self.attempt = self.workspace.ledger.open_attempt(again, node=spec.lineage.get("pinned"), deferred=self.attempt.deferred)
-        self.offset, self._missing, self._stopped_at = self.attempt.log_offset, 0, float("-inf")
+    def _go_on(self, spec: JobSpec) -> None:
+        """Follow the next attempt inside the same Airflow try, beginning it unless somebody else did."""
+        ledger, ended = self.workspace.ledger, self.attempt
+        self._say(said_of_next(ended, spec))
+        ledger.save_offsets({ended.id: self.offset})
+        last = ledger.last_attempt(ended.job)
+        if last is None or last.number <= ended.number:
+            last = ledger.open_attempt(spec, node=spec.lineage.get("pinned"), deferred=ended.deferred)
+        self.attempt = last
+        self.offset, self._missing, self._stopped_at = last.log_offset, 0, float("-inf")
+        self._said, self._noted, self._waits = "", "", WaitingLines()

@@ -13,7 +13,9 @@ from airflow_dla.specs import Grant, JobFile
 def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | None = None) -> Attempt:
     """Hand a granted attempt to the runtime of its node and remember that it runs.
 
-    Safe to call twice and from two processes: the runtime starts an attempt once.
+    Safe to call twice and from two processes: the runtime starts an attempt once. One whose
+    grant is to change starts with what it is to become; that is confirmed when it runs,
+    since another process may just have started it with what it was.
 
     Raises
     ------
@@ -22,8 +24,9 @@ def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | 
     """
     begun = workspace.ledger.begin_launch(attempt.id, holder=workspace.follower, lease_s=workspace.timing.lease_s)
     assert begun.lease is not None
-    runtime = workspace.runtime(begun.lease.grant.node)
-    launched = Launch(job=job_file(workspace, begun, begun.lease.grant), secrets=secrets or {}, image=begun.spec.agent.image)
+    grant = begun.lease.target or begun.lease.grant
+    runtime = workspace.runtime(grant.node)
+    launched = Launch(job=job_file(workspace, begun, grant), secrets=secrets or {}, image=begun.spec.agent.image)
     return workspace.ledger.record_launch(begun.id, runtime.submit(launched))
 
 

@@ -1,14 +1,23 @@
-"""What a job says: its log, and between it the runner's own lines."""
+"""Lines for the task log: what a job says, between it the runner's own lines, and why it waits."""
 
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from airflow_dla.specs import Reason
+
 #: A line longer than this is passed on in pieces.
 LONGEST: Final = 64 * 1024
+#: Seconds between two lines about one wait: at least, and where only numbers in it differ.
+_WAIT_LINE_S: Final = 10.0
+_SAME_WAIT_LINE_S: Final = 300.0
+_DAY_S: Final = 86_400.0
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,58 @@ def metric_line(event: Mapping[str, Any]) -> str:
         return ""
     step = f"step {event['step']}: " if event.get("step") is not None else ""
     return step + " ".join(f"{name}={value:.6g}" for name, value in values.items() if isinstance(value, (int, float)))
+
+
+def waiting_line(reason: Reason, now: float) -> str:
+    """Write why a job waits, and in this host's time when it is expected to start.
+
+    Parameters
+    ----------
+    reason : `Reason`
+    now : float
+        Seconds since the epoch.
+
+    Examples
+    --------
+    >>> waiting_line(Reason(binding="cpu", text="number 2: needs 1 more cpu"), 0.0)
+    'Waiting for resources: number 2: needs 1 more cpu'
+    """
+    line = f"Waiting for resources: {reason.text}"
+    start = reason.expected_start
+    if start is None or start <= now:
+        return line
+    form = "%H:%M %Z" if start - now < _DAY_S else "%Y-%m-%d %H:%M %Z"
+    return f"{line} (expected to start about {time.strftime(form, time.localtime(start))})"
+
+
+@dataclass(slots=True)
+class WaitingLines:
+    """Lets a line through when why a job waits has changed, not whenever a number in it has.
+
+    Positions and forecasts move with every round.
+    """
+
+    essence: str = ""
+    line: str = ""
+    at: float = float("-inf")
+
+    def admit(self, reason: Reason, now: float, monotonic: float) -> list[str]:
+        """Return the line to say, if any.
+
+        Parameters
+        ----------
+        reason : `Reason`
+        now : float
+            Seconds since the epoch.
+        monotonic : float
+            Seconds; the times between two lines are measured by it.
+        """
+        line, essence = waiting_line(reason, now), _NUMBER.sub("#", reason.text)
+        pause_s = _SAME_WAIT_LINE_S if essence == self.essence else _WAIT_LINE_S
+        if line == self.line or monotonic - self.at < pause_s:
+            return []
+        self.essence, self.line, self.at = essence, line, monotonic
+        return [line]
 
 
 @dataclass(slots=True)

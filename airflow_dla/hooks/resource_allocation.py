@@ -8,15 +8,18 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from airflow.sdk import BaseHook
 
 from airflow_dla.control import Workspace, refuse_never_grantable, run_round
-from airflow_dla.errors import GrantLost, JobTimedOut, LedgerUnavailable, NotFound
+from airflow_dla.errors import GrantLost, InvalidSpec, JobTimedOut, LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook
 from airflow_dla.ledger import Lease, Round
 from airflow_dla.specs import Demand, Grant, JobPolicy, Reason, Request
+
+#: What a bare grant's policy may say.
+_POLICY: Final = ("team", "priority", "wait_timeout")
 
 
 class ResourceAllocationHook(BaseHook):
@@ -58,7 +61,8 @@ class ResourceAllocationHook(BaseHook):
         Parameters
         ----------
         policy : dict, optional
-            ``{team, priority, wait_timeout}``
+            ``{team, priority, wait_timeout}``; nothing else, since the block can be neither
+            stopped at a checkpoint and begun again nor given more or less while it runs.
         **request
             ``cpu=2, memory="4GiB", gpu="0-1"``; see `Request`.
 
@@ -69,6 +73,8 @@ class ResourceAllocationHook(BaseHook):
 
         Raises
         ------
+        InvalidSpec
+            If the policy asks for more than that.
         NeverGrantable
             If no node is large enough.
         JobTimedOut
@@ -77,13 +83,14 @@ class ResourceAllocationHook(BaseHook):
             In the middle of the block, when the lease could not be renewed and the grant is about to be taken away.
         """
         workspace = self.get_conn()
-        read = JobPolicy.from_mapping(policy or {})
+        read = _policy(policy or {})
         demand = Demand(
             id=uuid.uuid4().hex[:20],
             request=Request.from_mapping(request),
             node=next(iter(workspace.runtimes), None),
             team=read.team,
             priority=read.priority,
+            preemptible=False,
         )
         try:
             self.ask(demand)
@@ -142,8 +149,22 @@ class ResourceAllocationHook(BaseHook):
             time.sleep(workspace.timing.poll_s)
 
 
+def _policy(raw: dict[str, Any]) -> JobPolicy:
+    """Read the policy of a block of somebody's own code."""
+    for name in raw:
+        if name not in _POLICY:
+            raise InvalidSpec(
+                f"policy.{name} is for jobs; a bare grant takes {', '.join(_POLICY)} (its block cannot be preempted, resized or run "
+                "elsewhere): use JobOperator for the rest"
+            )
+    return JobPolicy.from_mapping(raw)
+
+
 class _Renewal:
-    """Renews one lease from a thread, and interrupts its holder before the grant is taken away."""
+    """Renews one lease from a thread, and interrupts its holder before the grant is taken away.
+
+    A round may want the grant changed; it is told that this one cannot be.
+    """
 
     def __init__(self, workspace: Workspace, demand: str) -> None:
         self._workspace = workspace
@@ -165,6 +186,7 @@ class _Renewal:
         while not self._done.wait(timing.renew_s):
             try:
                 held = workspace.ledger.renew([self._demand], holder=workspace.follower, lease_s=timing.lease_s)
+                self._refuse_change()
             except LedgerUnavailable:
                 held = frozenset({self._demand}) if time.monotonic() - renewed < timing.lease_s + timing.bare_s / 2 else frozenset()
             else:
@@ -172,6 +194,14 @@ class _Renewal:
             if self._demand not in held:
                 _interrupt(self._holder)
                 return
+
+    def _refuse_change(self) -> None:
+        try:
+            answer = self._workspace.ledger.answer(self._demand)
+        except NotFound:
+            return
+        if isinstance(answer, Lease) and answer.target is not None:
+            self._workspace.ledger.resized(self._demand, target=answer.target, applied=False)
 
 
 def _interrupt(thread: int) -> None:

@@ -171,7 +171,7 @@ class JobOperator(BaseOperator):
         workspace = self.hook.get_conn()
         spec = build(fields, key, DlaHook(self.dla_conn_id).settings(), lineage(context))
         last = workspace.ledger.last_attempt(key.id)
-        if last is not None and not last.ended and last.stop is not None:
+        if last is not None and not last.ended and last.stop not in {None, ExitReason.PREEMPTED}:
             self.log.info("Attempt %s is being stopped; waiting for its end", last.id)
             self.hook.wait(last, timeout_s=last.spec.policy.grace_s + 10.0)
         if last is not None and delivered_to_lost_try(last, spec):
@@ -203,9 +203,9 @@ class JobOperator(BaseOperator):
         policy = attempt.spec.policy
         if self.execution_timeout is not None:
             return self.execution_timeout + timedelta(seconds=_BACKSTOP_S + policy.grace_s)
-        if policy.wait_timeout_s is None or policy.run_timeout_s is None:
-            return None
-        return timedelta(seconds=policy.wait_timeout_s + policy.run_timeout_s * (1 + policy.infra_retries) + _BACKSTOP_S)
+        if policy.wait_timeout_s is None or policy.run_timeout_s is None or policy.preemptible:
+            return None  # each attempt has its own wait and run, and nobody knows how often it will be preempted
+        return timedelta(seconds=(policy.wait_timeout_s + policy.run_timeout_s) * (1 + policy.infra_retries) + _BACKSTOP_S)
 
 
 def delivered_to_lost_try(last: Attempt, spec: JobSpec) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from airflow_dla.specs import Exit, ExitReason, JobFile
+from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
 
 #: What names a launched attempt in its runtime: plain JSON, kept in the ledger.
 Handle = Mapping[str, Any]
@@ -91,8 +91,13 @@ class Runtime(Protocol):
     def cancel(self, attempt: str, reason: ExitReason) -> None:
         """Ask an attempt to stop: signal, grace, kill. Returns at once; leaves a mark when it never started."""
 
-    def resize(self, attempt: str, amounts: Mapping[str, float]) -> bool:
-        """Change the limits of a running attempt; False where that is impossible."""
+    def resize(self, attempt: str, grant: Grant) -> bool:
+        """Put another grant in force for a running attempt, all of it or nothing; repeating it changes nothing more.
+
+        True only once it is in force, so that what a shrink frees may be granted again.
+        False where that is impossible: nothing runs, a resource cannot be changed there, or
+        its memory is in use; what held before holds then.
+        """
 
     def jobs(self) -> dict[str, bool]:
         """Return every attempt found here by label, and whether it is alive."""

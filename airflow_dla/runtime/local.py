@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +25,14 @@ from typing import Any, Final
 import airflow_dla
 from airflow_dla.errors import InvalidSpec, JobLost
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
+from airflow_dla.runtime.files import read_json, write_once, write_whole
 from airflow_dla.runtime.processes import has_mark, is_alive, marked_with, members, signal_if
-from airflow_dla.specs import Exit, ExitReason, KeeperFile
+from airflow_dla.runtime.resizing import resize
+from airflow_dla.specs import Exit, ExitReason, Grant, KeeperFile
 
 _STARTING_S: Final = 10.0
 _SWEEP_S: Final = 1.0
-_GIB: Final = 2**30
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
-_CFS_PERIOD_US: Final = 100_000
 
 #: Variables that a keeper gets of the starter's environment, and a job of the keeper's.
 _ALLOWED: Final = (
@@ -135,21 +134,16 @@ class LocalRuntime:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (folder / "exit.json").exists():
             return
-        _write_once(folder / "stop.json", {"reason": reason.value})
+        write_once(folder / "stop.json", {"reason": reason.value})
         keeper = _keeper(folder)
         if keeper is not None and not signal_if(keeper.pid, signal.SIGTERM, lambda _: _lives(keeper)):
             _swept(folder)
 
-    def resize(self, attempt: str, amounts: Mapping[str, float]) -> bool:
-        """Change CPU and memory limits where control groups hold them; all of it or nothing."""
+    def resize(self, attempt: str, grant: Grant) -> bool:
+        """Change CPUs and memory, whatever guards them here; all of it or nothing."""
         folder = self._folder(attempt)
         keeper = _keeper(folder)
-        if keeper is None or not _lives(keeper):
-            return False
-        controls = _groups(folder).get("controls", {})
-        if not amounts or not set(amounts) <= set(controls):
-            return False
-        return all(_set_control(resource, controls[resource], amount) for resource, amount in amounts.items())
+        return keeper is not None and _lives(keeper) and resize(folder, keeper.pid, grant)
 
     def jobs(self) -> dict[str, bool]:
         """Return every attempt that has a folder here, and whether its keeper lives."""
@@ -191,7 +185,7 @@ class LocalRuntime:
 
     def _start(self, launch: Launch, folder: Path, lock: int) -> None:
         """Start the keeper, which frees itself of this process at once, and hand over the secrets."""
-        _write_whole(folder / "job.json", launch.job.to_mapping())
+        write_whole(folder / "job.json", launch.job.to_mapping())
         with (folder / "keeper.log").open("ab") as said:
             process = subprocess.Popen(  # noqa: S603 - our own program, and a path that is checked
                 [*self._argv(folder), str(lock)],
@@ -256,12 +250,12 @@ def _started(folder: Path, deadline: float) -> bool:
 
 
 def _exit(folder: Path) -> Exit | None:
-    found = _read(folder / "exit.json")
+    found = read_json(folder / "exit.json")
     return None if found is None else Exit.from_mapping(found)
 
 
 def _keeper(folder: Path) -> KeeperFile | None:
-    found = _read(folder / "keeper.json")
+    found = read_json(folder / "keeper.json")
     return None if found is None else KeeperFile.from_mapping(found)
 
 
@@ -271,14 +265,14 @@ def _lives(keeper: KeeperFile) -> bool:
 
 def _unstarted(folder: Path) -> Status:
     """Return the status of an attempt whose keeper has not said that it is there."""
-    stopped = _read(folder / "stop.json")
+    stopped = read_json(folder / "stop.json")
     if stopped is None or _is_locked(folder):
         return Status(alive=_is_locked(folder))
     return Status(alive=False, exit=Exit(reason=ExitReason(stopped["reason"]), message="stopped before it started"))
 
 
 def _groups(folder: Path) -> Mapping[str, Any]:
-    return _read(folder / "cgroups.json") or {}
+    return read_json(folder / "cgroups.json") or {}
 
 
 def _swept(folder: Path) -> bool:
@@ -296,51 +290,6 @@ def _swept(folder: Path) -> bool:
         with contextlib.suppress(OSError):
             Path(group).rmdir()
     return True
-
-
-def _set_control(resource: str, files: list[str], amount: float) -> bool:
-    """Write a limit into the files that hold it; the two of memory in the order that the kernel takes."""
-    for order in (files, files[::-1]):
-        with contextlib.suppress(OSError):
-            for file in order:
-                Path(file).write_text(_control(resource, file, amount), encoding="ascii")
-            return True
-    return False
-
-
-def _control(resource: str, file: str, amount: float) -> str:
-    if resource == "memory":
-        return str(round(amount * _GIB))
-    quota = max(1_000, round(amount * _CFS_PERIOD_US))
-    return f"{quota} {_CFS_PERIOD_US}" if file.endswith("cpu.max") else str(quota)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-
-
-def _write_whole(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = _partial(path, value)
-    partial.replace(path)
-
-
-def _write_once(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole unless it is there already."""
-    partial = _partial(path, value)
-    with contextlib.suppress(FileExistsError):
-        os.link(partial, path)
-    partial.unlink()
-
-
-def _partial(path: Path, value: Mapping[str, Any]) -> Path:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    # No fsync: after a power cut no process of an attempt is left, and it is lost in any case.
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    return partial
 
 
 def _said(path: Path) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
@@ -82,3 +83,71 @@ def members(folders: Iterable[str]) -> set[int]:
         except OSError:
             continue
     return found
+
+
+def descendants(root: int) -> set[int]:
+    """Return the processes below one, at any depth, that have not ended."""
+    parents = {pid: line[1] for pid, line in _lines() if line[0] not in {b"Z", b"X"}}
+    below: set[int] = set()
+    fresh = {root}
+    while fresh:
+        fresh = {pid for pid, parent in parents.items() if int(parent) in fresh and pid not in below}
+        below |= fresh
+    return below
+
+
+def _lines() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield every process with its state, its parent and the rest of its line in ``/proc``."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all we want of some hundred entries
+        if name.isdigit():
+            try:
+                yield int(name), Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()
+            except OSError:
+                continue
+
+
+def threads(pids: Iterable[int]) -> list[int]:
+    """Return the threads of processes, the first of each among them."""
+    found: list[int] = []
+    for pid in pids:
+        try:
+            found.extend(map(int, os.listdir(f"/proc/{pid}/task")))  # noqa: PTH208
+        except OSError:
+            continue
+    return found
+
+
+def affinity(thread: int) -> frozenset[int]:
+    """Return the CPUs that a thread may use; none once it has ended."""
+    try:
+        return frozenset(os.sched_getaffinity(thread))
+    except ProcessLookupError:
+        return frozenset()
+
+
+def set_affinity(thread: int, cpus: Iterable[int]) -> None:
+    """Hold a thread, and what it starts, to some CPUs; nothing happens once it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(thread, cpus)
+
+
+def proportional_bytes(pids: Iterable[int]) -> int:
+    """Return the memory of processes with shared pages counted once."""
+    return sum(map(_proportional, pids))
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with Path(f"/proc/{pid}/smaps_rollup").open("rb") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), 0)
+    except FileNotFoundError:
+        return _resident(pid)
+    except OSError:
+        return 0
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

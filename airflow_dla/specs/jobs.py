@@ -91,9 +91,11 @@ class JobPolicy(Spec):
         Whether it may be stopped at a checkpoint for something that matters more.
     wait_timeout_s, run_timeout_s : float or None
         Seconds it may wait for its grant, and run; no limit when None. The author
-        writes ``wait_timeout`` and ``run_timeout``, also as ``"2h"``.
+        writes ``wait_timeout`` and ``run_timeout``, also as ``"2h"``. Each attempt has its
+        own: the wait after a preemption is not shortened by the first one.
     infra_retries : int
-        New attempts inside one Airflow try after losses that are nobody's fault.
+        New attempts inside one Airflow try after losses that are nobody's fault; those
+        after a preemption do not count.
     grace_s : float
         Seconds between the stop signal and the kill.
     deadline_s : float or None

@@ -9,6 +9,7 @@ A job's folder, written by the runtime, the keeper and the runner:
 ``job.json``        `JobFile`, written by the runtime before anything starts
 ``keeper.json``     `KeeperFile`: pid, boot id and start time; alive means all three match
 ``cgroups.json``    control groups made for it, and the files that hold its limits
+``grant.json``      the `Grant` that holds since it was resized; written by the runtime
 ``stop.json``       ``{"reason": …}``: stop is wanted; before the start, it never starts
 ``log``             stdout and stderr of the work, in order
 ``metrics.jsonl``   every line the runner said, once more

@@ -129,6 +129,20 @@ class RuntimeContract:
         runtime.cancel("job.1", ExitReason.STOPPED)
         assert ended(runtime, "job.1").succeeded
 
-    def test_resize_of_what_does_not_run(self, runtime: Runtime):
-        """Nothing can be resized that does not run."""
-        assert runtime.resize("never.1", {"cpu": 1.0}) is False
+    def test_resize_of_what_does_not_run(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
+        """Nothing can be resized that never ran, or has ended."""
+        assert runtime.resize("never.1", job_file("never.1").grant) is False
+        runtime.submit(waiting("job.1"))
+        finish("job.1")
+        ended(runtime, "job.1")
+        assert runtime.resize("job.1", job_file("job.1").grant) is False
+
+    def test_resize_can_be_repeated(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
+        """A grant that is in force already is put in force again: whoever did it before may not have said so."""
+        launch = waiting("job.1")
+        runtime.submit(launch)
+        wait_until(lambda: b"ready" in runtime.logs("job.1", 0).data)
+        answers = {runtime.resize("job.1", launch.job.grant) for _ in range(2)}
+        assert answers == {True}
+        finish("job.1")
+        assert ended(runtime, "job.1").succeeded

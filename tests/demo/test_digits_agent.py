@@ -56,8 +56,7 @@ digits_agent.train(job)
 TWO_THREADS = """
 models = set()
 for _ in range(2):
-    job = Job.fake({"train": sys.argv[1]}, {"epochs": 2}, seed=3)
-    job.threads = 2
+    job = Job.fake({"train": sys.argv[1]}, {"epochs": 2}, seed=3, cpus=2)
     digits_agent.train(job)
     models.add((job.outputs["model"].path / "model.safetensors").read_bytes())
 print("equal" if len(models) == 1 else "different")

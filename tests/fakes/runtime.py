@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_dla.errors import DlaError
 from airflow_dla.runtime import Handle, Launch, LogSlice, Status
-from airflow_dla.specs import Exit, ExitReason
+from airflow_dla.specs import Exit, ExitReason, Grant
 
 
 @dataclass(slots=True)
@@ -19,7 +19,12 @@ class FakeAttempt:
     log: bytes = b""
     exit: Exit | None = None
     lost: bool = False
-    amounts: dict[str, float] = field(default_factory=dict)
+    grants: list[Grant] = field(default_factory=list)
+
+    @property
+    def grant(self) -> Grant:
+        """What it may use now."""
+        return self.grants[-1] if self.grants else self.launch.job.grant
 
 
 class FakeRuntime:
@@ -36,6 +41,8 @@ class FakeRuntime:
     ----------
     first_words : bytes
         What every new attempt has in its log.
+    on_resize : callable
+        Called in the middle of each `resize` with the attempt and the grant.
     """
 
     def __init__(self, *, node: str = "fake", obedient: bool = True, resizable: bool = True) -> None:
@@ -47,6 +54,7 @@ class FakeRuntime:
         self.submits: list[str] = []
         self.cancels: list[tuple[str, ExitReason]] = []
         self.first_words = b""
+        self.on_resize: Callable[[str, Grant], None] = lambda _attempt, _grant: None
         self._broken: DlaError | None = None
 
     # --- the contract ---
@@ -89,13 +97,14 @@ class FakeRuntime:
         if self.obedient and found is not None and found.exit is None and not found.lost:
             found.exit = Exit(reason=self.stops[attempt], message="asked to stop")
 
-    def resize(self, attempt: str, amounts: Mapping[str, float]) -> bool:
-        """Remember the new amounts."""
+    def resize(self, attempt: str, grant: Grant) -> bool:
+        """Remember the new grant after all those before it."""
         self._answer()
+        self.on_resize(attempt, grant)
         found = self.attempts.get(attempt)
-        if found is None or found.exit is not None or not self.resizable:
+        if found is None or found.exit is not None or found.lost or not self.resizable:
             return False
-        found.amounts.update(amounts)
+        found.grants.append(grant)
         return True
 
     def jobs(self) -> dict[str, bool]:

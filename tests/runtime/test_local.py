@@ -287,23 +287,6 @@ def test_cpu_quota(local: LocalRuntime, launch: Make):
     assert found.metrics["share"] < 0.75
 
 
-def test_resize(local: LocalRuntime, launch: Make):
-    """Limits of a running attempt change in its control groups; unknown amounts are refused."""
-    local.submit(launch(entrypoint=SLEEP))
-    ready(local)
-    controls = json.loads((local.root / "job.1" / "cgroups.json").read_text())["controls"]
-    if set(controls) != {"cpu", "memory"}:
-        pytest.skip("no control group may be made here")
-    assert local.resize("job.1", {"cpu": 2.0, "memory": 0.5})
-    assert local.resize("job.1", {"memory": 0.25})
-    assert not local.resize("job.1", {"gpu": 1.0})
-    assert int(Path(controls["memory"][0]).read_text()) == 2**28
-    assert Path(controls["cpu"][0]).read_text().split()[0] == "200000"
-    local.cancel("job.1", ExitReason.STOPPED)
-    ended(local, "job.1")
-    assert not local.resize("job.1", {"cpu": 1.0})
-
-
 def test_environment_has_nothing_of_the_parent(local: LocalRuntime, launch: Make, monkeypatch: pytest.MonkeyPatch):
     """Variables of Airflow and of its shell reach neither the job nor its keeper; the agent's own do."""
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "very-secret")

@@ -1,0 +1,57 @@
+"""Whether a job gets another attempt inside the same Airflow try, and what it takes along."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from airflow_dla.ledger import Attempt
+from airflow_dla.specs import ExitReason, JobSpec
+
+
+def next_spec(ended: Attempt, *, inherited: bool) -> JobSpec | None:
+    """Return the job of the next attempt, None when this end is the job's.
+
+    A loss is nobody's fault and counts against ``infra_retries``. A preemption is a
+    decision of the workspace: it counts against nothing, and how often one job may be
+    preempted is for those decisions to limit. Both keep the time when the job was first
+    asked for, so that it keeps its place in the queue.
+
+    Parameters
+    ----------
+    ended : `Attempt`
+    inherited : bool
+        A stop that was wanted is the kill of the Airflow try before this one.
+    """
+    assert ended.exit is not None
+    spec, why = ended.spec, _why(ended.exit.reason, ended.stop)
+    losses = int(spec.lineage.get("infra_retry", 0)) + (why is not ExitReason.PREEMPTED)
+    due = why.infrastructure or (why is ExitReason.STOPPED and inherited)
+    if not due or (why is not ExitReason.PREEMPTED and losses > spec.policy.infra_retries):
+        return None
+    asked_at = spec.lineage.get("asked_at", ended.created_at)
+    return dataclasses.replace(spec, lineage={**spec.lineage, "infra_retry": losses, "asked_at": asked_at})
+
+
+def _why(reason: ExitReason, stop: ExitReason | None) -> ExitReason:
+    """Return why it ended: a person's stop also where the process was preempted or got lost before it obeyed."""
+    overruled = reason.infrastructure and stop is not None and not stop.infrastructure
+    return stop if overruled and stop is not None else reason
+
+
+def said_of_next(ended: Attempt, spec: JobSpec) -> str:
+    """Write for the task log why there is another attempt.
+
+    Parameters
+    ----------
+    ended : `Attempt`
+    spec : `JobSpec`
+        Of the next one.
+    """
+    assert ended.exit is not None
+    if _why(ended.exit.reason, ended.stop) is ExitReason.PREEMPTED:
+        return (
+            f"Attempt {ended.number} made way ({ended.stop_why or 'preempted'}); the job keeps its place in the queue and its Airflow try, "
+            "and goes on from its newest checkpoint when it is granted again."
+        )
+    told = ended.exit.message or ended.exit.reason.value
+    return f"Attempt {ended.number} ended: {told}; trying again ({spec.lineage['infra_retry']} of {spec.policy.infra_retries})."
