@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from airflow_dla.agents import Job
-from airflow_dla.agents.protocol import JobError
+from airflow_dla.agents.protocol import JobError, JobFile, JobFolder, write_json
 
 
 def train(job: Job):
@@ -128,3 +128,14 @@ def test_metrics_are_numbers_with_names(name: str, value: Any):
     """What is no number, or has no proper name, is refused at once."""
     with pytest.raises(JobError, match="metric"):
         Job.fake().log(**{name: value})
+
+
+def test_a_grant_that_changes_is_seen(tmp_path: Path) -> None:
+    """What a job may use is read anew, with the threads that fit; GPUs stay what they were."""
+    job = Job.fake(cpus=4)
+    assert (job.grant, job.threads) == ({"cpu": 4}, 4)
+    folder = JobFolder(tmp_path)
+    file = JobFile("a.1", "n", "x:y", {"amounts": {"cpu": 4.0}, "gpu_ids": ["0"]}, "", "a")
+    job = Job(file, folder, lambda *_, **__: None)
+    write_json(folder.grant, {"amounts": {"cpu": 1.5}})
+    assert (job.grant, job.threads, job.gpus) == ({"cpu": 1.5}, 2, ("0",))

@@ -134,6 +134,18 @@ def test_a_turn_costs_two_reads_however_many_wait(workspace: Workspace) -> None:
     assert sorted(counting.calls) == ["attempts", "round"]
 
 
+def test_a_round_comes_also_where_nobody_waits(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """What was shed is given back by a round, and those who run are there to hold it: as often as leases are renewed."""
+    counting = FlakyLedger(workspace.ledger)
+    crew = Crew(with_ledger(workspace, counting))
+    attempt = follow(crew, "t", [])
+    until(lambda: attempt in fake_runtime.attempts)
+    counting.calls.clear()
+    until(lambda: counting.calls.count("renew") >= 3)
+    assert counting.calls.count("round") >= 2
+    assert counting.calls.count("round") <= counting.calls.count("renew") + 1
+
+
 @pytest.mark.parametrize("turns", [200])
 def test_turns_leave_no_threads_behind(workspace: Workspace, turns: int) -> None:
     """The pools are bounded."""

@@ -10,7 +10,7 @@ from fixtures_workspace import job_spec
 
 from airflow_dla.control import Follow, Listener, Workspace, run_round
 from airflow_dla.errors import LedgerUnavailable
-from airflow_dla.ledger import Attempt
+from airflow_dla.ledger import Attempt, Decision
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
 
 
@@ -197,3 +197,118 @@ def test_a_stop_from_elsewhere_is_final(workspace: Workspace) -> None:
     step(restarted)
     assert restarted.over
     assert heard.ended[0].number == 1
+
+
+def preempt(follow: Follow, why: str = "for d.big (run r), priority 9") -> None:
+    """Let a round stop a job for another."""
+    decision = Decision(preempted={follow.attempt.id: why})
+    follow.workspace.ledger.round(lambda _seen: decision, holder="round", lease_s=60.0, force=True)
+
+
+def test_a_preempted_job_goes_on_in_the_same_try(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """It is stopped for the reason given, asks again at once with its old age, and runs again; no infra retry is used."""
+    follow, heard = begin(workspace, job_spec(policy={"infra_retries": 0, "preemptible": True}))
+    step(follow)
+    first = follow.attempt
+    preempt(follow)
+    step(follow)
+    assert fake_runtime.cancels == [(first.id, ExitReason.PREEMPTED)]
+    assert (follow.attempt.number, follow.attempt.state) == (2, AttemptState.WAITING)
+    (waiting,) = workspace.ledger.snapshot().pending
+    assert (waiting.id, waiting.created_at) == (follow.attempt.id, first.created_at)
+    step(follow)
+    fake_runtime.end(follow.attempt.id)
+    step(follow)
+    assert [(attempt.number, attempt.exit.reason) for attempt in heard.ended if attempt.exit] == [(2, ExitReason.SUCCEEDED)]
+    assert any("Preempted: for d.big (run r), priority 9; it has 30 s" in line for line in heard.lines)
+    assert any("Attempt 1 made way (for d.big" in line for line in heard.lines)
+
+
+def test_a_job_may_be_preempted_often(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Preemptions are counted by nobody here, and the age is that of the first attempt; a loss in between counts."""
+    follow, heard = begin(workspace, job_spec(policy={"infra_retries": 1, "preemptible": True}))
+    asked_at = follow.attempt.created_at
+    for _ in range(5):
+        step(follow)
+        preempt(follow)
+        step(follow)
+    step(follow)
+    fake_runtime.lose(follow.attempt.id)
+    for _ in range(3):
+        step(follow)
+    step(follow)
+    fake_runtime.end(follow.attempt.id)
+    step(follow)
+    assert heard.ended[0].number == 7
+    assert heard.ended[0].spec.lineage == {"infra_retry": 1, "asked_at": asked_at}
+
+
+def test_one_that_was_not_launched_makes_way_without_a_trace(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A grant that is taken back before the launch costs nothing: the next attempt waits."""
+    follow, _ = begin(workspace, job_spec(policy={"preemptible": True}))
+    run_round(workspace)
+    preempt(follow)
+    ledger = workspace.ledger
+    follow.step(ledger.attempts([follow.attempt.id])[follow.attempt.id], ledger.now())
+    assert (follow.attempt.number, follow.attempt.state) == (2, AttemptState.WAITING)
+    assert fake_runtime.submits == []
+
+
+def test_a_kill_during_the_grace_ends_the_job(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Who kills a task whose job is being preempted does not see it begin again."""
+    follow, heard = begin(workspace, job_spec(policy={"preemptible": True}))
+    fake_runtime.obedient = False
+    step(follow)
+    preempt(follow)
+    step(follow)
+    follow.stop(ExitReason.STOPPED)
+    fake_runtime.end(follow.attempt.id, ExitReason.PREEMPTED)
+    step(follow)
+    assert heard.ended[0].number == 1
+
+
+def test_a_wait_after_a_preemption_has_its_own_limit(workspace: Workspace) -> None:
+    """The wait_timeout of the second attempt begins with its own wait."""
+    follow, heard = begin(workspace, job_spec(policy={"wait_timeout": 5, "preemptible": True}))
+    step(follow)
+    asked_at = follow.attempt.created_at
+    preempt(follow)
+    ledger = workspace.ledger
+    ledger.open_attempt(job_spec("hog", request={"cpu": 4}, policy={"priority": 9}))
+    step(follow, now=asked_at + 6)
+    step(follow, now=follow.attempt.created_at + 4)
+    assert not follow.over
+    step(follow, now=follow.attempt.created_at + 6)
+    assert heard.ended[0].exit is not None
+    assert heard.ended[0].exit.reason is ExitReason.TIMED_OUT
+
+
+def test_a_restarted_follower_finds_the_attempt_of_now(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A trigger that begins again with the first attempt repeats none of its log and follows the one that came after it."""
+    follow, _ = begin(workspace, job_spec(policy={"preemptible": True}))
+    step(follow)
+    first = follow.attempt
+    fake_runtime.write(first.id, b"epoch 1\n")
+    preempt(follow)
+    step(follow)
+    step(follow)
+    heard = Heard()
+    again = Follow(workspace, workspace.ledger.attempts([first.id])[first.id], heard.listener())
+    step(again)
+    assert again.attempt.id == follow.attempt.id
+    step(again)
+    assert fake_runtime.submits == [first.id, follow.attempt.id]
+    assert "epoch 1" not in heard.lines
+
+
+def test_a_wait_does_not_flood_the_log(workspace: Workspace) -> None:
+    """Positions that change with every round are not told each time."""
+    workspace.ledger.open_attempt(job_spec("hog", request={"cpu": 4}))
+    run_round(workspace)
+    ahead = [workspace.ledger.open_attempt(job_spec(f"ahead{index}")) for index in range(5)]
+    follow, heard = begin(workspace)
+    for attempt in ahead:
+        step(follow)
+        workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
+    step(follow)
+    assert len([line for line in heard.lines if line.startswith("Waiting")]) == 1

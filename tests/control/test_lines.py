@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dla.control.lines import LONGEST, RateCap, read
+from airflow_dla.control.lines import LONGEST, RateCap, WaitingLines, read, waiting_line
+from airflow_dla.specs import Reason
 
 NONCE = "0123456789abcdef"
 
@@ -73,3 +77,46 @@ def test_the_rate_cap_says_what_it_left_out() -> None:
     assert "10 bytes of log left out" in passed[0]
     assert passed[1] == "abc"
     assert cap.flush() == []
+
+
+def waits(text: str, start: float | None = None) -> Reason:
+    """Return a reason to wait."""
+    return Reason(binding="cpu", text=text, expected_start=start)
+
+
+def test_a_forecast_is_told_in_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hour today, the date beyond that; a forecast that has passed is none."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        lines = [waiting_line(waits("x", start), 1_000_000_000.0) for start in (1_000_003_600.0, 1_000_100_000.0, 999_999_999.0)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert lines == [
+        "Waiting for resources: x (expected to start about 04:46 CEST)",
+        "Waiting for resources: x (expected to start about 2001-09-10 07:33 CEST)",
+        "Waiting for resources: x",
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(1, 99), st.sampled_from(["cpu", "gpu"])), max_size=300))
+def test_however_a_wait_changes_it_says_a_line_in_ten_seconds_at_most(changes: list[tuple[int, str]]) -> None:
+    """Rounds come every second; new reasons are told within ten, new numbers within five minutes."""
+    said, heard = WaitingLines(), []
+    for second, (position, resource) in enumerate(changes):
+        heard += [(second, line) for line in said.admit(waits(f"number {position}: needs 1 more {resource}"), 0.0, float(second))]
+    assert all(later - earlier >= 10 for (earlier, _), (later, _) in itertools.pairwise(heard))
+    assert bool(heard) == bool(changes)
+
+
+def test_a_new_reason_is_told_and_a_new_position_is_not() -> None:
+    """What waits for another resource says so; what only moves up says nothing for a while."""
+    said = WaitingLines()
+    asked = [
+        ("number 3: needs 1 cpu", 0.0),
+        ("number 2: needs 1 cpu", 60.0),
+        ("number 2: needs 1 gpu", 61.0),
+        ("number 1: needs 1 gpu", 400.0),
+    ]
+    assert [len(said.admit(waits(text), 0.0, at)) for text, at in asked] == [1, 0, 1, 1]

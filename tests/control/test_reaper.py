@@ -8,9 +8,9 @@ import pytest
 from fakes.runtime import FakeRuntime
 from fixtures_workspace import job_spec
 
-from airflow_dla.control import Timing, Workspace, launch, reap, run_round
+from airflow_dla.control import Follow, Listener, Timing, Workspace, launch, reap, run_round
 from airflow_dla.errors import Conflict, StoreUnavailable
-from airflow_dla.ledger import Attempt
+from airflow_dla.ledger import Attempt, Decision
 from airflow_dla.runtime import Launch
 from airflow_dla.specs import AttemptState, Demand, ExitReason, JobFile, Request
 
@@ -21,9 +21,9 @@ def hasty(workspace: Workspace) -> Workspace:
     return replace(workspace, timing=Timing(lease_s=-1.0, reap_s=0.0, unfollowed_s=0.0, silent_s=0.0, bare_s=0.0))
 
 
-def granted(workspace: Workspace, task: str = "t", *, deferred: bool = False) -> Attempt:
+def granted(workspace: Workspace, task: str = "t", *, deferred: bool = False, preemptible: bool = False) -> Attempt:
     """Return an attempt that holds a grant."""
-    attempt = workspace.ledger.open_attempt(job_spec(task), deferred=deferred)
+    attempt = workspace.ledger.open_attempt(job_spec(task, policy={"preemptible": preemptible}), deferred=deferred)
     run_round(workspace)
     return workspace.ledger.attempts([attempt.id])[attempt.id]
 
@@ -148,3 +148,17 @@ def test_the_turn_comes_once_in_its_interval(workspace: Workspace, fake_runtime:
     fake_runtime.end(running.id)
     reap(patient)
     assert not now(patient, running).ended
+
+
+def test_a_preempted_job_whose_follower_died_still_makes_way(hasty: Workspace, fake_runtime: FakeRuntime) -> None:
+    """The reaper passes the stop on and records the end, so that its share is free; who follows the job next goes on."""
+    running = launch(hasty, granted(hasty, preemptible=True))
+    decision = Decision(preempted={running.id: "for d.big"})
+    hasty.ledger.round(lambda _seen: decision, holder="round", lease_s=60.0, force=True)
+    reap(hasty)
+    reap(hasty)
+    assert fake_runtime.cancels == [(running.id, ExitReason.PREEMPTED)]
+    assert hasty.ledger.leases() == ()
+    follow = Follow(hasty, now(hasty, running), Listener())
+    follow.step(follow.attempt, hasty.ledger.now())
+    assert follow.attempt.number == 2

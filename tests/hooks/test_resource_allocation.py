@@ -11,6 +11,7 @@ import pytest
 from airflow_dla.errors import GrantLost, InvalidSpec, JobTimedOut, NeverGrantable
 from airflow_dla.hooks import DlaHook, ResourceAllocationHook
 from airflow_dla.hooks.resource_allocation import _Renewal
+from airflow_dla.ledger import Decision, Snapshot
 
 pytestmark = pytest.mark.usefixtures("embedded")
 
@@ -85,3 +86,36 @@ def test_the_holder_is_interrupted_when_its_grant_is_gone() -> None:
     thread.start()
     thread.join(8)
     assert interrupted == [True]
+
+
+@pytest.mark.parametrize("name", ["preemptible", "run_timeout", "gang"])
+def test_a_policy_that_needs_a_job_is_refused(name: str) -> None:
+    """A block of anybody's code can be neither stopped at a checkpoint nor run elsewhere."""
+    with pytest.raises(InvalidSpec, match=f"policy.{name} is for jobs"), ResourceAllocationHook().grant(policy={name: 1}, cpu=1):
+        pass
+
+
+def test_a_policy_names_team_priority_and_patience() -> None:
+    """What a grant is asked with is what its demand says; it can never be preempted."""
+    policy = {"team": "default", "priority": 3, "wait_timeout": "1m"}
+    with ResourceAllocationHook().grant(policy=policy, cpu=1):
+        (held,) = DlaHook().workspace().ledger.snapshot().held
+    assert (held.demand.team, held.demand.priority, held.demand.preemptible) == ("default", 3, False)
+
+
+def test_a_round_is_told_that_a_bare_grant_cannot_change() -> None:
+    """A target for it is refused with the next renewal, so that nobody waits for what it would free."""
+    workspace = DlaHook(kind="worker").workspace()
+    hasty = replace(workspace, timing=replace(workspace.timing, renew_s=0.05))
+
+    def less(seen: Snapshot) -> Decision:
+        (held,) = seen.held
+        return Decision(targets={held.grant.id: replace(held.grant, amounts={"cpu": 0.5})})
+
+    with ResourceAllocationHook().grant(cpu="0.5-1") as grant, _Renewal(hasty, grant.id):
+        workspace.ledger.round(less, holder="round", lease_s=60.0, force=True)
+        end = time.monotonic() + 5
+        while not workspace.ledger.snapshot().held[0].rigid and time.monotonic() < end:
+            time.sleep(0.02)
+        (held,) = workspace.ledger.snapshot().held
+    assert (held.rigid, held.target, held.grant.amounts) == (True, None, grant.amounts)

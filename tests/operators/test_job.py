@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from fixtures_airflow import MakeTask, context
 
 from airflow_dla.errors import JobFailed
 from airflow_dla.hooks import DlaHook
+from airflow_dla.ledger import Decision
 from airflow_dla.operators import JobOperator, TrainModelOperator
 from airflow_dla.specs import AttemptState, JobKey
 from airflow_dla.triggers import JobTrigger
@@ -126,9 +129,6 @@ def test_bad_input_is_refused_before_anything_is_launched(make_task: MakeTask, f
 
 def test_killing_a_synchronous_task_ends_its_job(make_task: MakeTask) -> None:
     """on_kill returns when the job is gone and its grant is free."""
-    import threading  # noqa: PLC0415
-    import time  # noqa: PLC0415
-
     task = make_task(JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 60}, deferrable=False)
     errors: list[BaseException] = []
 
@@ -179,3 +179,23 @@ def _quiet(embedded: Path):
                 from airflow_dla.specs import ExitReason  # noqa: PLC0415
 
                 runtime.cancel(attempt.id, ExitReason.STOPPED)
+
+
+def test_a_preempted_job_goes_on_in_a_synchronous_task(make_task: MakeTask) -> None:
+    """The task that waits here gets the result of the next attempt."""
+    job = JobKey(dag="d", run="r", task="t").id
+
+    def preempt() -> None:
+        while (last := ledger().last_attempt(job)) is None or last.state is not AttemptState.RUNNING:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        ledger().round(lambda _seen: Decision(preempted={last.id: "for d.big"}), holder="round", lease_s=60.0, force=True)
+
+    fields = {"entrypoint": "agent_code:write", "outputs": ["out"], "args": {"sleep": 1}, "policy": {"preemptible": True}}
+    task = make_task(JobOperator, **fields, deferrable=False)
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    values = task.execute(context("t"))
+    thread.join()
+    assert values["accuracy"] == 0.9
+    assert ledger().last_attempt(job).number == 2

@@ -12,6 +12,7 @@ from airflow.triggers.base import TriggerEvent
 from fixtures_airflow import MakeTask, context
 
 from airflow_dla.hooks import DlaHook
+from airflow_dla.ledger import Decision
 from airflow_dla.operators import JobOperator
 from airflow_dla.specs import ExitReason
 from airflow_dla.triggers import JobTrigger
@@ -110,3 +111,21 @@ def test_no_event_while_the_process_that_deferred_lives(make_task: MakeTask) -> 
 
     with pytest.raises(TimeoutError):
         asyncio.run(wait())
+
+
+def test_a_preempted_job_goes_on_under_the_same_trigger(make_task: MakeTask) -> None:
+    """The task stays deferred while its job makes way and runs again; the event names the attempt that ended well."""
+    trigger = defer(make_task, 1.5, policy={"preemptible": True})
+    workspace = DlaHook().workspace()
+
+    async def preempted() -> TriggerEvent:
+        running = asyncio.create_task(first(trigger))
+        await asyncio.sleep(0.3)
+        decision = Decision(preempted={trigger.attempt: "for d.big"})
+        workspace.ledger.round(lambda _seen: decision, holder="round", lease_s=60.0, force=True)
+        return await running
+
+    event = asyncio.run(preempted())
+    assert isinstance(event.payload, dict)
+    ended = workspace.ledger.attempts([trigger.attempt, event.payload["attempt"]])
+    assert [attempt.exit.reason for _, attempt in sorted(ended.items()) if attempt.exit] == [ExitReason.PREEMPTED, ExitReason.SUCCEEDED]
