@@ -6,6 +6,7 @@ the reaper's turn, `prepare` looks for what would fail before anything is launch
 `assigned` says which team pays, `usage` who used how much.
 """
 
+from airflow_dla.control.again import keeping_place
 from airflow_dla.control.belonging import Origin, assigned, owner
 from airflow_dla.control.crew import Crew
 from airflow_dla.control.follow import Follow, Listener
@@ -27,6 +28,7 @@ __all__ = [
     "assigned",
     "check_entrypoint",
     "decide",
+    "keeping_place",
     "launch",
     "owner",
     "reap",

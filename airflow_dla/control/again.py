@@ -32,6 +32,19 @@ def next_spec(ended: Attempt, *, inherited: bool) -> JobSpec | None:
     return dataclasses.replace(spec, lineage={**spec.lineage, "infra_retry": losses, "asked_at": asked_at})
 
 
+def keeping_place(spec: JobSpec, last: Attempt | None) -> JobSpec:
+    """Return the job of the next Airflow try, as old as the last attempt if that was lost or made way and nobody went on.
+
+    A worker may die together with the job that it followed. Clearing a task raises
+    ``max_tries``: it asks anew.
+    """
+    if last is None or last.exit is None or not _why(last.exit.reason, last.stop).infrastructure:
+        return spec
+    if last.spec.lineage.get("max_tries") != spec.lineage.get("max_tries"):
+        return spec
+    return dataclasses.replace(spec, lineage={**spec.lineage, "asked_at": last.spec.lineage.get("asked_at", last.created_at)})
+
+
 def _why(reason: ExitReason, stop: ExitReason | None) -> ExitReason:
     """Return why it ended: a person's stop also where the process was preempted or got lost before it obeyed."""
     overruled = reason.infrastructure and stop is not None and not stop.infrastructure

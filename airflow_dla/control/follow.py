@@ -86,7 +86,7 @@ class Follow:
         self.over = False
         self.began = time.monotonic()
         self._said = ""
-        self._noted = ""
+        self._noted = False
         self._waits = WaitingLines()
         self._cap = RateCap(at=self.began)
         self._missing = 0
@@ -183,8 +183,8 @@ class Follow:
         runtime = self.workspace.runtime(self.attempt.grant.node)
         self._pass_on_stop(runtime)
         status = runtime.status(self.attempt.id)
-        if status.note and status.note != self._noted:
-            self._noted = status.note
+        if status.note and not self._noted:
+            self._noted = True
             self._say(status.note)
         self._pass_on_log(last=not status.alive)
         self._missing = 0 if status.alive or status.exit else self._missing + 1
@@ -252,4 +252,4 @@ class Follow:
             last = ledger.open_attempt(spec, node=spec.lineage.get("pinned"), deferred=ended.deferred)
         self.attempt = last
         self.offset, self._missing, self._stopped_at = last.log_offset, 0, float("-inf")
-        self._said, self._noted, self._waits = "", "", WaitingLines()
+        self._said, self._noted, self._waits = "", False, WaitingLines()

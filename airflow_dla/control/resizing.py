@@ -73,10 +73,10 @@ def _confirmed(workspace: Workspace, attempt: Attempt, wanted: Grant, *, applied
 def _tell(workspace: Workspace, before: Attempt, after: Attempt, *, applied: bool, say: Callable[[str], None]) -> None:
     """Say what became of a target, unless another took its place before it was confirmed."""
     assert before.lease is not None
-    target = before.lease.target
-    if target is None or (after.lease is not None and after.lease.target is not None):
+    target, had = before.lease.target, before.lease.grant
+    if target is None or _same(target, had) or (after.lease is not None and after.lease.target is not None):
         return
-    new, old = difference(before.lease.grant, target)
+    new, old = difference(had, target)
     workspace.metrics.incr("dla.job.resized", tags={"outcome": "applied" if applied else "refused"})
     why = f": {target.reason}" if target.reason else ""
     say(f"Resized to {new} (was {old}){why}" if applied else f"Not resized to {new} (it has {old}): not possible while it runs here")

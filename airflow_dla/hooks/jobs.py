@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from airflow.sdk import BaseHook
 
-from airflow_dla.control import Follow, Listener, Workspace, refuse_never_grantable, run_round
+from airflow_dla.control import Follow, Listener, Workspace, keeping_place, refuse_never_grantable, run_round
 from airflow_dla.errors import JobError, LedgerUnavailable
 from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
 from airflow_dla.ledger import Attempt
@@ -83,11 +83,15 @@ class JobHook(BaseHook):
         policy, pinned = spec.policy, spec.lineage.get("pinned")
         demand = Demand(id=spec.key.id, request=spec.request, place=policy.place, node=pinned, team=policy.team, priority=policy.priority)
         refuse_never_grantable(workspace, demand)
-        opened = self.until_answered(lambda: workspace.ledger.open_attempt(spec, node=pinned, deferred=deferred))
+        opened = self.until_answered(lambda: self._opened(spec, node=pinned, deferred=deferred))
         if opened.state is not AttemptState.WAITING:
             self.inherited_until = workspace.ledger.now() + _INHERITED_S
         run_round(workspace)
         return self.find(opened.id)
+
+    def _opened(self, spec: JobSpec, *, node: str | None, deferred: bool) -> Attempt:
+        ledger = self.get_conn().ledger
+        return ledger.open_attempt(keeping_place(spec, ledger.last_attempt(spec.key.id)), node=node, deferred=deferred)
 
     def find(self, attempt: str) -> Attempt:
         """Return an attempt that exists."""

@@ -170,7 +170,8 @@ def record_launch(tx: Transaction, attempt: str, handle: Mapping[str, Any]) -> A
 def want_stop(tx: Transaction, attempt: str, reason: ExitReason, *, why: str = "") -> Attempt:
     """Say that an attempt should stop; one that no runtime knows ends at once."""
     found = get(tx, attempt)
-    if found.ended or found.stop is not None:
+    outranked = found.stop is ExitReason.PREEMPTED and reason is not ExitReason.PREEMPTED
+    if found.ended or (found.stop is not None and not outranked):
         return found
     tx.connection.execute(update(grants).where(grants.c.id == attempt).values(stopping=True))
     _set(tx, attempt, stop=reason.value, stop_why=why)

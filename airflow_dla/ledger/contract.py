@@ -140,8 +140,9 @@ class Ledger(Protocol):
         """Remember the runtime's handle; the attempt is ``running``. No-op once it ended."""
 
     def want_stop(self, attempt: str, reason: ExitReason, *, why: str = "") -> Attempt:
-        """Say that an attempt should stop; the first reason stays.
+        """Say that an attempt should stop; the first reason stays, but a preemption gives way to any other.
 
+        A job that a person stops while it makes way must not begin again.
         One that was not yet handed to a runtime ends at once and its grant is free.
         """
 

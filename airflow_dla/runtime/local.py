@@ -114,7 +114,7 @@ class LocalRuntime:
         if keeper is None:
             return _unstarted(folder)
         if _lives(keeper):
-            return Status(alive=True, note=keeper.limits)
+            return Status(alive=True, note=_note(folder, keeper))
         # It may have written its last word between our two looks.
         ended = _exit(folder)
         return Status(alive=ended is None and not _swept(folder), exit=ended)
@@ -257,6 +257,12 @@ def _exit(folder: Path) -> Exit | None:
 def _keeper(folder: Path) -> KeeperFile | None:
     found = read_json(folder / "keeper.json")
     return None if found is None else KeeperFile.from_mapping(found)
+
+
+def _note(folder: Path, keeper: KeeperFile) -> str:
+    """Say what is in force: the limits of the start, and what was made of them."""
+    resized = read_json(folder / "grant.json")
+    return keeper.limits if resized is None else f"{keeper.limits}; resized since to {Grant.from_mapping(resized).text()}"
 
 
 def _lives(keeper: KeeperFile) -> bool:

@@ -330,6 +330,15 @@ class LedgerContract:
         again = ledger.want_stop(attempt.id, ExitReason.STOPPED)
         assert (again.stop, again.state) == (ExitReason.TIMED_OUT, AttemptState.RUNNING)
 
+    def test_a_preemption_gives_way_to_any_other_stop(self, ledger: Ledger) -> None:
+        """What a person stops while it makes way must not begin again; a preemption replaces nothing."""
+        attempt = running(ledger)
+        ledger.want_stop(attempt.id, ExitReason.PREEMPTED, why="for d.big")
+        stopped = ledger.want_stop(attempt.id, ExitReason.STOPPED, why="by ada")
+        assert (stopped.stop, stopped.stop_why) == (ExitReason.STOPPED, "by ada")
+        again = ledger.want_stop(attempt.id, ExitReason.PREEMPTED, why="for d.big")
+        assert (again.stop, again.stop_why) == (ExitReason.STOPPED, "by ada")
+
     def test_first_end_stays(self, ledger: Ledger) -> None:
         """A second end changes nothing."""
         attempt = running(ledger)

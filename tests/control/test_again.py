@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fixtures_workspace import job_spec
 
-from airflow_dla.control.again import next_spec, said_of_next
+from airflow_dla.control.again import keeping_place, next_spec, said_of_next
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import AttemptState, Exit, ExitReason
 
@@ -73,3 +73,19 @@ def test_the_task_log_says_for_whom() -> None:
     preempted, lost = ended(ExitReason.PREEMPTED, stop=ExitReason.PREEMPTED), ended(ExitReason.LOST)
     assert "made way (for d.big)" in said_of_next(preempted, preempted.spec)
     assert said_of_next(lost, job_spec(lineage={"infra_retry": 1})) == "Attempt 1 ended: lost; trying again (1 of 3)."
+
+
+@pytest.mark.parametrize(
+    ("last", "asked_at"),
+    [
+        (None, None),
+        (ended(ExitReason.PREEMPTED, max_tries=2), 100.0),
+        (ended(ExitReason.LOST, max_tries=2, asked_at=50.0), 50.0),
+        (ended(ExitReason.PREEMPTED, max_tries=1), None),
+        (ended(ExitReason.PREEMPTED, stop=ExitReason.STOPPED, max_tries=2), None),
+        (ended(ExitReason.USER_ERROR, max_tries=2), None),
+    ],
+)
+def test_a_retry_keeps_the_place_of_what_nobody_went_on_with(last: Attempt | None, asked_at: float | None) -> None:
+    """A worker that died with its job costs no age; a user's error, a stop or a cleared task ask anew."""
+    assert keeping_place(job_spec(lineage={"max_tries": 2}), last).lineage.get("asked_at") == asked_at

@@ -267,6 +267,20 @@ def test_a_kill_during_the_grace_ends_the_job(workspace: Workspace, fake_runtime
     assert heard.ended[0].number == 1
 
 
+def test_a_stop_from_elsewhere_outranks_a_preemption(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Who stops a job on the command line during its grace does not see it begin again."""
+    follow, heard = begin(workspace, job_spec(policy={"preemptible": True}))
+    fake_runtime.obedient = False
+    step(follow)
+    preempt(follow)
+    step(follow)
+    workspace.ledger.want_stop(follow.attempt.id, ExitReason.STOPPED, why="by ada")
+    fake_runtime.end(follow.attempt.id, ExitReason.PREEMPTED)
+    step(follow)
+    assert follow.over
+    assert heard.ended[0].stop is ExitReason.STOPPED
+
+
 def test_a_wait_after_a_preemption_has_its_own_limit(workspace: Workspace) -> None:
     """The wait_timeout of the second attempt begins with its own wait."""
     follow, heard = begin(workspace, job_spec(policy={"wait_timeout": 5, "preemptible": True}))
