@@ -28,6 +28,8 @@ _ENGINE_THREADS: Final = 8
 _IDLE_S: Final = 30.0
 #: Longest wait between two attempts to reach a ledger that is down.
 _LONGEST_WAIT_S: Final = 30.0
+#: An interpreter that is ending has ended its main thread after so many seconds.
+_ENDING_S: Final = 1.0
 #: A job whose step fails so many times in a row, other than by the ledger, cannot be followed.
 _STEPS_FAILED: Final = 10
 
@@ -103,6 +105,8 @@ class Crew:
             log.warning("The ledger does not answer, trying again in %.0f s; running jobs go on: %s", self._wait_s, error)
             return self._wait_s
         except Exception:
+            # Pools refuse work a moment before the main thread counts as ended.
+            threading.main_thread().join(_ENDING_S)
             if not threading.main_thread().is_alive():
                 return 0.0
             log.exception("A turn of the follower failed; trying again in %.0f s", _LONGEST_WAIT_S)
