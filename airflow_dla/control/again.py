@@ -61,10 +61,10 @@ def said_of_next(ended: Attempt, spec: JobSpec) -> str:
         Of the next one.
     """
     assert ended.exit is not None
+    told = ended.exit.message or ended.stop_why or ended.exit.reason.value
     if _why(ended.exit.reason, ended.stop) is ExitReason.PREEMPTED:
         return (
-            f"Attempt {ended.number} made way ({ended.stop_why or 'preempted'}); the job keeps its place in the queue and its Airflow try, "
+            f"Attempt {ended.number} made way ({told}); the job keeps its place in the queue and its Airflow try, "
             "and goes on from its newest checkpoint when it is granted again."
         )
-    told = ended.exit.message or ended.exit.reason.value
     return f"Attempt {ended.number} ended: {told}; trying again ({spec.lineage['infra_retry']} of {spec.policy.infra_retries})."

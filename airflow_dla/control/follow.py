@@ -10,6 +10,7 @@ from typing import Final
 from airflow_dla.control.again import next_spec, said_of_next
 from airflow_dla.control.launch import launch
 from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
+from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import Conflict
@@ -142,8 +143,8 @@ class Follow:
 
     def _say(self, text: str) -> None:
         if text != self._said:
+            self.listener.log(named(self.workspace.ledger, text, but=self.attempt.job))
             self._said = text
-            self.listener.log(text)
 
     def _keep_deadlines(self, now: float) -> None:
         policy, attempt = self.attempt.spec.policy, self.attempt

@@ -70,7 +70,8 @@ def test_the_kill_of_the_try_before_is_none_of_this_one() -> None:
 
 def test_the_task_log_says_for_whom() -> None:
     """A preemption names what it made way for; a loss says what happened and how often it may."""
-    preempted, lost = ended(ExitReason.PREEMPTED, stop=ExitReason.PREEMPTED), ended(ExitReason.LOST)
+    preempted = ended(ExitReason.PREEMPTED, stop=ExitReason.PREEMPTED)
+    lost = replace(ended(ExitReason.LOST), stop_why="")
     assert "made way (for d.big)" in said_of_next(preempted, preempted.spec)
     assert said_of_next(lost, job_spec(lineage={"infra_retry": 1})) == "Attempt 1 ended: lost; trying again (1 of 3)."
 

@@ -221,7 +221,7 @@ def test_a_preempted_job_goes_on_in_the_same_try(workspace: Workspace, fake_runt
     step(follow)
     assert [(attempt.number, attempt.exit.reason) for attempt in heard.ended if attempt.exit] == [(2, ExitReason.SUCCEEDED)]
     assert any("Preempted: for d.big (run r), priority 9; it has 30 s" in line for line in heard.lines)
-    assert any("Attempt 1 made way (for d.big" in line for line in heard.lines)
+    assert any("Attempt 1 made way (asked to stop)" in line for line in heard.lines)
 
 
 def test_a_job_may_be_preempted_often(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
