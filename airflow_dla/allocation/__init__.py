@@ -12,6 +12,9 @@ and wants (`shedding`). Where they are exact, closed forms on arrays (`table`) a
 solver is asked only where CPUs or memory follow the number of GPUs (`bundles`, `solver`),
 for a market's prices, and for a small packing.
 
+What is already held changes in `rounds`: live grants shrink, stop or grow (`adjusting`) as
+little as possible, so that what waits and matters more can start.
+
 `teams` and `limits` say what teams are guaranteed, lend and borrow; `backfill` keeps what
 the head of the queue waits for. `placement` finds the nodes, `devices` hands out ids,
 `reasons` says why.
@@ -25,19 +28,26 @@ prices what is left of a shared GPU, `fleet` remembers scores until a node chang
 `one_pass` places a whole list that way, to compare policies.
 """
 
+from airflow_dla.allocation.adjusting import Adjustment, Coming, adjust
 from airflow_dla.allocation.auction import vcg
 from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem, read_team_shares
 from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import SHEDDINGS, STRATEGIES, Plan, Policy
 from airflow_dla.allocation.reasons import never_grantable
+from airflow_dla.allocation.rounds import Allocation, allocate
 from airflow_dla.allocation.teams import TeamShare, check_teams, decayed, team_share
 
 __all__ = [
     "SHEDDINGS",
     "STRATEGIES",
+    "Adjustment",
+    "Allocation",
+    "Coming",
     "Plan",
     "Policy",
     "TeamShare",
+    "adjust",
+    "allocate",
     "answer_mapping",
     "check_teams",
     "decayed",

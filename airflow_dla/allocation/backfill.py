@@ -3,8 +3,10 @@
 The head is the first demand in order that found no node. It is promised the node where,
 by the expected ends of what runs there, it can start first. A later demand that has not
 ended by then may take of that node only what the head leaves; what other nodes have is
-free to all. Where ends are not known the promise has no time: then later demands may take
-nothing that the head lacks there. A gang at the head is promised all the nodes it needs.
+free to all. Where ends are not known the promise has no time: then, once the head has waited
+for a while, later demands may take nothing that the head lacks there. Until then they may, since
+a node that is drained for a head whose time nobody knows can stand idle for long. A gang at the
+head is promised all the nodes it needs.
 
 References
 ----------
@@ -87,7 +89,7 @@ class _Coming:
         return free
 
 
-def promise(asked: Asked, offered: Offered, order: Ints, where: Ints, hopeless: Bools) -> Promise | None:
+def promise(asked: Asked, offered: Offered, order: Ints, where: Ints, hopeless: Bools, *, drain_after_s: float = 0.0) -> Promise | None:
     """Find the head of the queue and the node, or the nodes of a gang, where it can start first.
 
     Parameters
@@ -98,6 +100,8 @@ def promise(asked: Asked, offered: Offered, order: Ints, where: Ints, hopeless: 
         Node of each demand, had there been no promise; -1 for those that wait.
     hopeless : bool array, shape (n,)
         Demands that may not be served, whatever is free: they head no queue.
+    drain_after_s : float
+        Seconds that the head waits before it is promised a node without a time.
 
     Returns
     -------
@@ -111,6 +115,8 @@ def promise(asked: Asked, offered: Offered, order: Ints, where: Ints, hopeless: 
         found = _start(asked, offered, heads, _coming(asked, offered, before, where))
         if found is not None:
             at, nodes, room = found
+            if not np.isfinite(at) and asked.age[heads[0]] < drain_after_s:
+                return None
             staying = np.zeros(len(asked), dtype=bool)
             staying[order[place + len(heads) :]] = True
             if np.isfinite(at):

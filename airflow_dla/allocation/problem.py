@@ -58,10 +58,29 @@ class Policy:
         any time. With it, backfill never delays the head of the queue; None: whatever fits
         may start.
     runs : mapping of demand to float
-        How long a demand is expected to hold its grant, s; one that ends before the head of
-        the queue can start does not delay it.
+        How long a demand is expected to hold its grant, s, where it does not say itself; one
+        that ends before the head of the queue can start does not delay it.
     started : collection of str
         Gangs of which a member holds a grant: who joins them waits for no other member.
+    drain_after_s : float
+        Seconds that the head of the queue waits before a node is kept for it although nobody
+        knows when it can start there.
+    reclaims : frozenset of str
+        Demands within what their team is guaranteed that have waited long enough to take back
+        what was lent: they go before all others.
+    grace_s : float
+        About how long a job takes to stop, s.
+    min_run_s : float
+        Seconds that a job runs before it may be preempted, but for a guarantee.
+    patience_s : float
+        Nobody is preempted for what ends by itself within so many seconds: about what a stop
+        and a new start would cost.
+    min_gain : float, between 0 and 1
+        A live grant grows only by at least this part of what it wants of a resource.
+    term_s : float
+        Seconds after which ``auction`` sells the shares of preemptible jobs again.
+    half_life_s : float
+        Past use that lies so many seconds back counts half.
     """
 
     strategy: str = "lp"
@@ -77,6 +96,14 @@ class Policy:
     ends: Mapping[str, float] | None = None
     runs: Mapping[str, float] = field(default_factory=dict)
     started: Collection[str] = ()
+    drain_after_s: float = 900.0
+    reclaims: frozenset[str] = frozenset()
+    grace_s: float = 30.0
+    min_run_s: float = 120.0
+    patience_s: float = 90.0
+    min_gain: float = 0.1
+    term_s: float = 1200.0
+    half_life_s: float = 86_400.0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -102,6 +129,14 @@ class Policy:
             for who, seconds in given.items():
                 if not (math.isfinite(seconds) and seconds >= 0):
                     raise InvalidSpec(f"policy.{kind}.{who} must be a finite number of seconds >= 0, got {seconds:g}")
+        for name in ("drain_after_s", "grace_s", "min_run_s", "patience_s"):
+            if not getattr(self, name) >= 0:
+                raise InvalidSpec(f"policy.{name} must be >= 0 seconds, got {getattr(self, name):g}")
+        for name in ("term_s", "half_life_s"):
+            if not getattr(self, name) > 0:
+                raise InvalidSpec(f"policy.{name} must be > 0 seconds, got {getattr(self, name):g}")
+        if not 0 <= self.min_gain <= 1:
+            raise InvalidSpec(f"policy.min_gain must be between 0 and 1, got {self.min_gain:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +152,7 @@ class Plan:
     shrunk : mapping of demand to `Reason`
         Every demand that got less than it wanted.
     resizes : mapping of live grant to `Grant`
-        Live grants that should change; empty in this version.
+        Empty: `plan` changes none, `adjust` says which should change.
     prices : mapping of resource to float
         Shadow prices: what one more unit of a resource would be worth.
     payments : mapping of demand to float

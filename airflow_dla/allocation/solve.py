@@ -82,7 +82,7 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     admission = _together(asked, offered, ADMISSIONS[policy.strategy](asked, offered, policy))
     turn = shedding_order(asked)
     tree = _tree(asked, offered, policy)
-    packing, kept = _placed(asked, offered, admission, turn, tree)
+    packing, kept = _placed(asked, offered, admission, turn, tree, policy.drain_after_s)
     held = packing.held_back()
     settling = Settling(asked, replace(offered, free=offered.free - held), policy, packing, rows=turn[packing.where[turn] >= 0])
     settling.settle()
@@ -135,7 +135,9 @@ def _tree(asked: Asked, offered: Offered, policy: Policy) -> TeamTree | None:
     return read_teams(policy.teams, asked.teams, asked.resources, offered.capacity.sum(axis=0), policy.used)
 
 
-def _placed(asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None) -> tuple[Packing, Promise | None]:
+def _placed(
+    asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None, drain_after_s: float
+) -> tuple[Packing, Promise | None]:
     """Place demands; where ends are known, once more with what the head of the queue needs kept for it."""
     order = admission.order[~left_out(asked, admission)[admission.order]]
     packing = place(asked, offered, order, turn, where=admission.where, tree=tree)
@@ -144,7 +146,7 @@ def _placed(asked: Asked, offered: Offered, admission: Admission, turn: Ints, tr
     beyond: Bools = np.asarray((asked.minimum > np.maximum(packing.quota, 0.0)[asked.team] * (1 + RELATIVE)).any(axis=1))
     if tree is not None:
         beyond |= (asked.minimum > tree.available(packing.own)[asked.team] + tree.slack).any(axis=1)
-    kept = promise(asked, offered, order, packing.where, beyond)
+    kept = promise(asked, offered, order, packing.where, beyond, drain_after_s=drain_after_s)
     if kept is None:
         return packing, None
     return place(asked, offered, order, turn, where=admission.where, tree=tree, kept=kept), kept

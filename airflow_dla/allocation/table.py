@@ -83,6 +83,8 @@ class Asked:
         Larger priority first, then the oldest; `rank` is the place of the id in the alphabet.
     aged : int array, shape (n,)
         By how much waiting has raised the priority; see `waited`.
+    age : float array, shape (n,)
+        Seconds since each was created.
     ends : float array, shape (n,)
         When each would end if it started now, seconds since the epoch; infinite when not known.
     kind : int array, shape (n,)
@@ -108,6 +110,7 @@ class Asked:
     created: Floats
     rank: Ints
     aged: Ints
+    age: Floats
     ends: Floats
     kind: Ints
     kinds: tuple[Kind, ...]
@@ -244,7 +247,8 @@ def _asked(
         priority=np.array([demand.priority for demand in pending], dtype=np.intp),
         created=created,
         rank=_ranks([demand.id for demand in pending]),
-        aged=waited(created, now, policy.ageing_s),
+        aged=_aged(pending, created, now, policy),
+        age=np.maximum(0.0, now - created),
         ends=_ends(pending, policy, now),
         kind=kind,
         kinds=kinds,
@@ -266,9 +270,21 @@ def _kinds(pending: Sequence[Demand]) -> tuple[tuple[Kind, ...], Ints]:
 
 
 def _ends(pending: Sequence[Demand], policy: Policy, now: float) -> Floats:
-    if not policy.runs:
-        return np.full(len(pending), np.inf)
-    return np.array([now + policy.runs.get(demand.id, np.inf) for demand in pending])
+    own = np.array([np.inf if demand.run_s is None else demand.run_s for demand in pending])
+    if policy.runs:
+        own = np.array([policy.runs.get(demand.id, run_s) for demand, run_s in zip(pending, own.tolist(), strict=True)])
+    return now + own
+
+
+def _aged(pending: Sequence[Demand], created: Floats, now: float, policy: Policy) -> Ints:
+    """Return what waiting adds to priorities: to those who reclaim what was lent so much that they go first."""
+    aged = waited(created, now, policy.ageing_s)
+    if policy.reclaims:
+        first = np.array([demand.id in policy.reclaims for demand in pending], dtype=bool)
+        standing = aged + np.array([demand.priority for demand in pending], dtype=np.intp)
+        if first.any():
+            aged[first] += standing.max() - standing[first].min() + 1
+    return aged
 
 
 def waited(created: Floats, now: float, ageing_s: float | None) -> Ints:

@@ -11,7 +11,7 @@ from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import Spec, TeamSpec
 from airflow_dla.specs.resources import amounts
 from airflow_dla.specs.spec import spec_field
-from airflow_dla.specs.values import number, optional, positive, text
+from airflow_dla.specs.values import number, optional, positive, seconds, text
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,9 @@ class TeamShare(Spec):
         all of it where not named.
     past_use : mapping of resource to float
         What the team held lately, decayed (`decayed`): a team that used much goes later.
+    reclaim_after_s : float or None
+        Seconds that a demand within the guarantee waits before those who borrow are
+        preempted for it; None: what was lent comes back when its jobs end.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class TeamShare(Spec):
     borrow: Mapping[str, float] = spec_field(amounts, factory=dict)
     lend: Mapping[str, float] = spec_field(amounts, factory=dict)
     past_use: Mapping[str, float] = spec_field(amounts, factory=dict)
+    reclaim_after_s: float | None = spec_field(optional(seconds), default=None)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0):
@@ -94,6 +98,7 @@ def team_share(team: TeamSpec, past_use: Mapping[str, float] | None = None) -> T
         borrow=team.borrow,
         lend=team.lend,
         past_use=past_use or {},
+        reclaim_after_s=team.reclaim_after_s,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from airflow_dla.allocation import Policy, never_grantable, plan
+from airflow_dla.allocation import Policy, allocate, never_grantable
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import NeverGrantable
 from airflow_dla.ledger import Decision, Round, Snapshot
@@ -35,8 +35,15 @@ def decide(snapshot: Snapshot, policy: Policy) -> Decision:
     snapshot : `Snapshot`
     policy : `Policy`
     """
-    answer = plan(snapshot.nodes, snapshot.live, snapshot.pending, policy, snapshot.now)
-    return Decision(grants=answer.grants, reasons={**answer.waiting, **answer.shrunk})
+    found = allocate(snapshot.nodes, snapshot.held, snapshot.pending, policy, snapshot.now)
+    answer, adjustment = found.plan, found.adjustment
+    return Decision(
+        grants=answer.grants,
+        reasons={**answer.waiting, **answer.shrunk},
+        targets=adjustment.targets,
+        preempted=adjustment.preempted,
+        again_at=adjustment.again_at,
+    )
 
 
 def refuse_never_grantable(workspace: Workspace, demand: Demand) -> None:
