@@ -230,10 +230,10 @@ class _Making:
         """Leave out rooms that the next plan would not give to those they are made for, or that come by themselves."""
         rooms = self._without_those_soon_served(rooms)
         while any(room.victims or room.shrunk for room in rooms):
-            then = self.outlook.given(self._once_made(rooms))
+            then = self._once_made(rooms)
             kept = [room for room in rooms if then.served(room.claimant.row)]
             if len(kept) == len(rooms):
-                lost = (view.solution.where >= 0) & (then.solution.where < 0)
+                lost = (view.solution.where >= 0) & (then.solution.where[: len(view.asked)] < 0)
                 if not lost.any():
                     return rooms
                 kept = rooms[:-1]
@@ -264,11 +264,14 @@ class _Making:
             self._again(min(ends[name] for name in soon))
         return self._whole_gangs([room for room in rooms if room not in patient])
 
-    def _once_made(self, rooms: Sequence[Room]) -> list[Owned]:
-        """Return what will be live once rooms are made."""
-        gone = {self.living.held[row].grant.id for room in rooms for row in room.victims}
+    def _once_made(self, rooms: Sequence[Room]) -> View:
+        """Return what will be once rooms are made, and those who stopped for them ask again."""
+        stops = [self.living.held[row] for row in sorted({row for room in rooms for row in room.victims})]
+        gone = {one.grant.id for one in stops}
         less = given_back(rooms, self.living.held, self.outlook.asked.resources)
-        return [(team, _less(grant, less.get(grant.id, {}))) for team, grant in self.live.settled if grant.id not in gone]
+        live = [(team, _less(grant, less.get(grant.id, {}))) for team, grant in self.live.settled if grant.id not in gone]
+        asking = [*self.outlook.pending, *(one.demand for one in stops)]
+        return Outlook(self.outlook.cluster, asking, self.outlook.policy, self.now).given(live)
 
 
 def given_back(rooms: Sequence[Room], held: Sequence[Held], resources: Sequence[str]) -> dict[str, dict[str, float]]:
