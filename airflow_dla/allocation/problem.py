@@ -77,6 +77,8 @@ class Policy:
         and a new start would cost.
     min_gain : float, between 0 and 1
         A live grant grows only by at least this part of what it wants of a resource.
+    over : frozenset of str
+        Live grants whose term is over: ``auction`` sells their shares again.
     term_s : float
         Seconds after which ``auction`` sells the shares of preemptible jobs again.
     half_life_s : float
@@ -102,6 +104,7 @@ class Policy:
     min_run_s: float = 120.0
     patience_s: float = 90.0
     min_gain: float = 0.1
+    over: frozenset[str] = frozenset()
     term_s: float = 1200.0
     half_life_s: float = 86_400.0
 
@@ -117,6 +120,7 @@ class Policy:
             if weight <= 0:
                 raise InvalidSpec(f"policy.weights.{who} must be > 0, got {weight:g}")
         self._check_times_and_tokens()
+        self._check_adjustment()
         check_teams(self.teams, self.quotas)
 
     def _check_times_and_tokens(self) -> None:
@@ -129,6 +133,8 @@ class Policy:
             for who, seconds in given.items():
                 if not (math.isfinite(seconds) and seconds >= 0):
                     raise InvalidSpec(f"policy.{kind}.{who} must be a finite number of seconds >= 0, got {seconds:g}")
+
+    def _check_adjustment(self) -> None:
         for name in ("drain_after_s", "grace_s", "min_run_s", "patience_s"):
             if not getattr(self, name) >= 0:
                 raise InvalidSpec(f"policy.{name} must be >= 0 seconds, got {getattr(self, name):g}")

@@ -18,6 +18,7 @@ from airflow_dla.allocation.outlook import Outlook
 from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import Plan, Policy
 from airflow_dla.allocation.table import charged_gpus
+from airflow_dla.allocation.terms import Resale, sell_again
 from airflow_dla.specs import Demand, Grant, Held, Node, Reason
 
 _TINY = 1e-9
@@ -34,12 +35,15 @@ class Allocation:
         room that is being made are told so.
     adjustment : `Adjustment`
         What becomes of live grants.
+    renewals : mapping of live grant to float
+        Tokens that those pay who keep what they won for another term.
     policy : `Policy`
         With what the round knows of live grants.
     """
 
     plan: Plan = field(default_factory=Plan)
     adjustment: Adjustment = field(default_factory=Adjustment)
+    renewals: Mapping[str, float] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
 
 
@@ -64,10 +68,28 @@ def allocate(cluster: Sequence[Node], held: Sequence[Held], pending: Sequence[De
         If a linear programme is needed and does not end at an optimum.
     """
     policy = situated(policy, held, pending, now)
+    resale = sell_again(cluster, held, pending, policy, now) if policy.strategy == "auction" and policy.over else Resale()
+    if resale.lost or resale.payments:
+        held = [replace(one, stopping=True) if one.grant.id in resale.lost else one for one in held]
+        policy = situated(_charged(policy, held, resale.payments), held, pending, now)
     answer = _planned(cluster, held, pending, policy, now)
     found = adjust(cluster, held, pending, answer, policy, now)
     waiting = {name: _coming(reason, found.coming.get(name)) for name, reason in answer.waiting.items()}
-    return Allocation(plan=replace(answer, waiting=waiting), adjustment=found, policy=policy)
+    return Allocation(
+        plan=replace(answer, waiting=waiting),
+        adjustment=replace(found, preempted={**found.preempted, **resale.lost}),
+        renewals=resale.payments,
+        policy=policy,
+    )
+
+
+def _charged(policy: Policy, held: Sequence[Held], payments: Mapping[str, float]) -> Policy:
+    """Take what live grants paid for their next term from the budgets of their teams."""
+    budgets = dict(policy.budgets)
+    for one in held:
+        if one.demand.team in budgets:
+            budgets[one.demand.team] = max(0.0, budgets[one.demand.team] - payments.get(one.grant.id, 0.0))
+    return replace(policy, budgets=budgets)
 
 
 def situated(policy: Policy, held: Sequence[Held], pending: Sequence[Demand], now: float) -> Policy:
@@ -172,9 +194,7 @@ def _used(
             more[one.demand.team][name] -= amount
     teams = {*used, *more}
     return {
-        team: {
-            name: used.get(team, {}).get(name, 0.0) + max(0.0, more[team].get(name, 0.0)) for name in {*used.get(team, {}), *more[team]}
-        }
+        team: {name: used.get(team, {}).get(name, 0.0) + max(0.0, more[team].get(name, 0.0)) for name in {*used.get(team, {}), *more[team]}}
         for team in teams
     }
 

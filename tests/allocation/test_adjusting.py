@@ -92,7 +92,11 @@ def test_the_one_that_matters_least_stops() -> None:
 
 def test_as_few_as_possible_stop() -> None:
     """One of four CPUs rather than two of two, all of one priority."""
-    held = [runs(ask("a", 2, preemptible=True), since=9.0), runs(ask("b", 2, preemptible=True), since=9.0), runs(ask("c", 4, preemptible=True))]
+    held = [
+        runs(ask("a", 2, preemptible=True), since=9.0),
+        runs(ask("b", 2, preemptible=True), since=9.0),
+        runs(ask("c", 4, preemptible=True)),
+    ]
     assert set(decide(held, [ask("urgent", 4, priority=5)]).adjustment.preempted) == {"c"}
 
 
@@ -150,7 +154,9 @@ def test_a_gang_stops_as_a_whole() -> None:
 def test_gpus_are_freed_device_by_device() -> None:
     """Whole GPUs are needed: two halves on different devices are of no use."""
     node = Node(name="n1", capacity={"gpu": 2.0}, gpu_ids=("g0", "g1"))
-    half = [runs(ask(name, request={"gpu": 0.5}, preemptible=True), gpu_ids=(gpu,)) for name, gpu in (("a", "g0"), ("b", "g0"), ("c", "g1"))]
+    half = [
+        runs(ask(name, request={"gpu": 0.5}, preemptible=True), gpu_ids=(gpu,)) for name, gpu in (("a", "g0"), ("b", "g0"), ("c", "g1"))
+    ]
     found = allocate([node], half, [ask("urgent", request={"gpu": 1}, priority=5)], Policy(), NOW)
     assert set(found.adjustment.preempted) == {"c"}
 

@@ -249,7 +249,10 @@ class Rounds(RuleBasedStateMachine):
     """
 
     @initialize(
-        strategy=st.sampled_from(STRATEGIES), teams=st.sampled_from([(), TEAMS]), ageing=st.sampled_from([None, 60.0]), nodes=st.integers(1, 2)
+        strategy=st.sampled_from(STRATEGIES),
+        teams=st.sampled_from([(), TEAMS]),
+        ageing=st.sampled_from([None, 60.0]),
+        nodes=st.integers(1, 2),
     )
     def start(self, strategy: str, teams: Any, ageing: float | None, nodes: int) -> None:
         """Begin with nodes of ten CPUs."""
@@ -312,7 +315,10 @@ class Rounds(RuleBasedStateMachine):
         preempted, targets = found.adjustment.preempted, found.adjustment.targets
         assert all(one.demand.preemptible for one in self.held if one.grant.id in preempted)
         assert set(preempted) | set(targets) <= {one.grant.id for one in self.held if not one.stopping}
-        told = [replace(one, target=targets.get(one.grant.id, one.target), stopping=one.stopping or one.grant.id in preempted) for one in self.held]
+        told = [
+            replace(one, target=targets.get(one.grant.id, one.target), stopping=one.stopping or one.grant.id in preempted)
+            for one in self.held
+        ]
         self.held = told + granted(found, self.pending, self.now)
         self.pending = [demand for demand in self.pending if demand.id in found.plan.waiting]
         return found
