@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airflow_dla.allocation.growing import grow, hungry, left, wanted_nodes
+from airflow_dla.allocation.growing import grow
 from airflow_dla.allocation.living import changes
 from airflow_dla.allocation.making import Live, Made, given_back, make_room
 from airflow_dla.allocation.problem import Plan, Policy
@@ -73,7 +73,7 @@ class Adjustment:
     again_at: float | None = None
 
 
-def adjust(
+def adjust(  # noqa: PLR0917 what `plan` takes, and its answer
     cluster: Sequence[Node], held: Sequence[Held], pending: Sequence[Demand], answer: Plan, policy: Policy, now: float
 ) -> Adjustment:
     """Decide what live grants should change to, and which should stop, for those that wait.
@@ -113,9 +113,15 @@ def adjust(
     made = make_room(cluster, live, policy, now)
     resizing = Resizing(cluster, [grant for _, grant in live.charged])
     targets = _shrunk(made, resizing)
-    stopping = {one.grant.id for one, _ in made.stopped()}
-    elastic = [one for one in live.stays if changes(one) and one.grant.id not in {*targets, *stopping}]
-    targets |= _grown(cluster, elastic, live, answer, resizing, policy, now)
+    told = {*targets, *(one.grant.id for one, _ in made.stopped())}
+    usable = [demand for demand in live.waits if answer.waiting[demand.id].binding not in {"quota", "budget"}]
+    elastic = [one for one in live.stays if changes(one) and one.grant.id not in told]
+    grown = grow(cluster, elastic, live.charged, usable, policy=policy, now=now)
+    for one in elastic:
+        if one.grant.id in grown:
+            amounts = grown[one.grant.id]
+            why = f"grows to {describe_amounts(amounts)}: nobody who waits could use it"
+            targets[one.grant.id] = resizing.target(one.grant, amounts, why)
     return Adjustment(
         targets=targets,
         preempted={one.grant.id: _why(one, room, made, cluster, now) for one, room in made.stopped()},
@@ -138,24 +144,6 @@ def _shrunk(made: Made, resizing: Resizing) -> dict[str, Grant]:
     return targets
 
 
-def _grown(
-    cluster: Sequence[Node], elastic: Sequence[Held], live: Live, answer: Plan, resizing: Resizing, policy: Policy, now: float
-) -> dict[str, Grant]:
-    free = left(cluster, live.charged, policy)
-    may = hungry(elastic, free, policy, now)
-    if not may:
-        return {}
-    bound = [demand for demand in live.waits if answer.waiting[demand.id].binding not in {"quota", "budget"}]
-    for node in wanted_nodes(cluster, bound, policy, now):
-        free[node] = {}
-    found = grow(hungry(may, free, policy, now), live.charged, free, policy, now)
-    named = {one.grant.id: one.grant for one in may}
-    return {
-        name: resizing.target(named[name], amounts, f"grows to {describe_amounts(amounts)}: nobody who waits could use it")
-        for name, amounts in found.items()
-    }
-
-
 def _why(stops: Held, room: Room, made: Made, cluster: Sequence[Node], now: float) -> str:
     """Say for whom a job stops, and by which rule."""
     demand, node = room.claimant.demand, cluster[room.node].name
@@ -165,7 +153,8 @@ def _why(stops: Held, room: Room, made: Made, cluster: Sequence[Node], now: floa
     if room.claimant.reclaims and stops.demand.team != demand.team:
         waited = f"within the guarantee of team {demand.team} and has waited for {now - demand.created_at:.0f} s"
         return f"gives back what team {stops.demand.team} borrowed: {demand.id}, which {needs}, is {waited}"
-    return f"stops so that {demand.id}, which has priority {demand.priority} and {needs}, can start: its own priority is {stops.demand.priority}"
+    matters = f"which has priority {demand.priority} and {needs}"
+    return f"stops so that {demand.id}, {matters}, can start: its own priority is {stops.demand.priority}"
 
 
 def _needs(room: Room, made: Made) -> str:

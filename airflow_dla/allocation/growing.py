@@ -24,7 +24,44 @@ _EQUAL = 1e-9
 Free = Mapping[str, Mapping[str, float]]
 
 
-def left(cluster: Sequence[Node], live: Iterable[Owned], policy: Policy) -> dict[str, dict[str, float]]:
+def grow(
+    cluster: Sequence[Node], held: Iterable[Held], live: Sequence[Owned], waits: Sequence[Demand], *, policy: Policy, now: float
+) -> dict[str, dict[str, float]]:
+    """Share what is free among elastic grants by the policy's shedding, within the limits of teams.
+
+    Parameters
+    ----------
+    cluster : sequence of `Node`
+    held : iterable of `Held`
+        Those that may be told to change.
+    live : sequence of owned grants
+        All that is charged to nodes.
+    waits : sequence of `Demand`
+        Those that might start on what is free.
+    policy : `Policy`
+    now : float
+
+    Returns
+    -------
+    dict of live grant to dict of resource to float
+        The amounts that change.
+    """
+    free = _left(cluster, live, policy)
+    growing = _hungry(held, free, policy, now)
+    if growing:
+        wanted = _wanted_nodes(cluster, waits, policy, now)
+        growing = [one for one in growing if one.grant.node not in wanted]
+    if not growing:
+        return {}
+    names = {one.grant.id for one in growing}
+    rest = summed((team, grant.amounts) for team, grant in live if grant.id not in names)
+    sharing = dataclasses.replace(policy, strategy="lp", reserves={}, ends=None, used=rest, reclaims=frozenset())
+    answer = plan(_nodes(growing, free), [], [_want(one) for one in growing], sharing, now)
+    changed = {one.grant.id: _worth(one, answer.grants[one.grant.id].amounts, policy) for one in growing if one.grant.id in answer.grants}
+    return {name: amounts for name, amounts in changed.items() if amounts}
+
+
+def _left(cluster: Sequence[Node], live: Iterable[Owned], policy: Policy) -> dict[str, dict[str, float]]:
     """Return what live grants and reserves leave of the CPUs and the memory of each node."""
     free = {
         node.name: {name: node.capacity[name] - policy.reserves.get(name, 0.0) for name in CHANGEABLE if name in node.capacity}
@@ -36,20 +73,12 @@ def left(cluster: Sequence[Node], live: Iterable[Owned], policy: Policy) -> dict
     return free
 
 
-def hungry(held: Iterable[Held], free: Free, policy: Policy, now: float) -> list[Held]:
-    """Return those that could grow by enough, and have run long enough.
-
-    Parameters
-    ----------
-    held : iterable of `Held`
-        That may be told to change.
-    free : mapping of node to mapping of resource to float
-        What may be given away.
-    """
+def _hungry(held: Iterable[Held], free: Free, policy: Policy, now: float) -> list[Held]:
+    """Return those that could grow by enough, and have run long enough."""
     return [one for one in held if one.grant.node in free and now - one.since >= policy.min_run_s and _gains(one, free, policy)]
 
 
-def wanted_nodes(cluster: Sequence[Node], waits: Sequence[Demand], policy: Policy, now: float) -> set[str]:
+def _wanted_nodes(cluster: Sequence[Node], waits: Sequence[Demand], policy: Policy, now: float) -> set[str]:
     """Return the nodes that some demand which waits could ever use."""
     if not waits:
         return set()
@@ -60,33 +89,6 @@ def wanted_nodes(cluster: Sequence[Node], waits: Sequence[Demand], policy: Polic
         for row in range(len(cluster))
     ]
     return {node.name for node, wanted in zip(cluster, able, strict=True) if wanted}
-
-
-def grow(growing: Sequence[Held], live: Sequence[Owned], free: Free, policy: Policy, now: float) -> dict[str, dict[str, float]]:
-    """Share what is free among elastic grants by the policy's shedding, within the limits of teams.
-
-    Parameters
-    ----------
-    growing : sequence of `Held`
-    live : sequence of owned grants
-        All that is charged to nodes.
-    free : mapping of node to mapping of resource to float
-    policy : `Policy`
-    now : float
-
-    Returns
-    -------
-    dict of live grant to dict of resource to float
-        The amounts that change.
-    """
-    if not growing:
-        return {}
-    names = {one.grant.id for one in growing}
-    rest = summed((team, grant.amounts) for team, grant in live if grant.id not in names)
-    sharing = dataclasses.replace(policy, strategy="lp", reserves={}, ends=None, used=rest, reclaims=frozenset())
-    answer = plan(_nodes(growing, free), [], [_want(one) for one in growing], sharing, now)
-    changed = {one.grant.id: _worth(one, answer.grants[one.grant.id].amounts, policy) for one in growing if one.grant.id in answer.grants}
-    return {name: amounts for name, amounts in changed.items() if amounts}
 
 
 def _elastic(held: Held) -> dict[str, tuple[float, float]]:

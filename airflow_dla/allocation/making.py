@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from airflow_dla.allocation.lending import Lending
-from airflow_dla.allocation.living import Living, changes, read_living, settled, summed
+from airflow_dla.allocation.living import CHANGEABLE, Living, changes, read_living, settled, summed
 from airflow_dla.allocation.outlook import Outlook, Owned, View
 from airflow_dla.allocation.problem import Plan, Policy
 from airflow_dla.allocation.room import Claimant, Room, Rooms, hopeful
@@ -102,13 +102,17 @@ def make_room(cluster: Sequence[Node], live: Live, policy: Policy, now: float) -
 
 def _may_help(live: Live, policy: Policy, now: float) -> bool:
     """Return whether any live grant could make room for anybody at all: cheap, and never wrongly no."""
-    useful = [one for one in live.stays if one.demand.preemptible or changes(one)]
+    useful = [one for one in live.stays if one.demand.preemptible or (changes(one) and _is_elastic(one.demand))]
     if not useful or policy.reclaims:
         return bool(useful)
     oldest = np.array([min(demand.created_at for demand in live.waits), *(one.demand.created_at for one in useful)])
     aged = waited(oldest, now, policy.ageing_s).tolist()
     highest = max(demand.priority for demand in live.waits) + aged[0]
     return any(one.demand.priority + age <= highest for one, age in zip(useful, aged[1:], strict=True))
+
+
+def _is_elastic(demand: Demand) -> bool:
+    return any(found.minimum < found.wanted for name in CHANGEABLE if (found := demand.request.amounts.get(name)) is not None)
 
 
 class _Making:
@@ -133,9 +137,8 @@ class _Making:
 
     def made(self) -> Made:
         """Return the rooms that the next plan gives to those they are made for."""
-        everybody = np.arange(len(self.outlook.pending))
         offered = self.outlook.offered(self.live.settled)
-        rows = hopeful(self.outlook.asked, offered, self.living, self.standing, everybody, self.reclaims)
+        rows = hopeful(self.outlook.asked, offered, self.living, standing=self.standing, reclaims=self.reclaims)
         self._when_young()
         if not (len(rows) or self.live.is_coming):
             return Made(again_at=self.again_at)

@@ -379,31 +379,31 @@ def _cost(units: Sequence[_Unit]) -> tuple[float, ...]:
     )
 
 
-def hopeful(asked: Asked, offered: Offered, living: Living, standing: Ints, rows: Ints, reclaims: Bools) -> Ints:
-    """Return those of `rows` for which the end of all that matters less would make room on some node; cheap, and never too few.
+def hopeful(asked: Asked, offered: Offered, living: Living, *, standing: Ints, reclaims: Bools) -> Ints:
+    """Return those demands for which the end of all that matters less would make room on some node; cheap, and never too few.
 
     Parameters
     ----------
     standing : int array, shape (n,)
         Aged priority of each demand.
-    rows : int array, shape (w,)
     reclaims : bool array, shape (n,)
         Demands that take back what was lent, whatever the priority of those that hold it.
     """
     gives = np.where(living.preemptible[:, None], living.amounts, living.spare)
-    useful = np.flatnonzero((gives > 0).any(axis=1))
-    found = np.zeros(len(rows), dtype=bool)
-    for level in np.unique(standing[rows]).tolist():
-        own = np.flatnonzero((standing[rows] == level) & ~reclaims[rows])
-        found[own] = _roomy(asked, offered, living, gives, useful[living.standing[useful] <= level], rows[own])
-    back = np.flatnonzero(reclaims[rows])
-    found[back] = _roomy(asked, offered, living, gives, useful, rows[back])
-    return rows[found]
+    useful = (gives > 0).any(axis=1)
+    found = np.zeros(len(asked), dtype=bool)
+    for level in np.unique(standing).tolist():
+        rows = np.flatnonzero((standing == level) & ~reclaims)
+        found[rows] = _roomy(asked, offered, living, np.where((useful & (living.standing <= level))[:, None], gives, 0.0), rows)
+    rows = np.flatnonzero(reclaims)
+    found[rows] = _roomy(asked, offered, living, gives, rows)
+    return np.flatnonzero(found)
 
 
-def _roomy(asked: Asked, offered: Offered, living: Living, gives: Floats, givers: Ints, rows: Ints) -> Bools:
-    """Return which demands would fit on a node of some givers once these have given all they can."""
+def _roomy(asked: Asked, offered: Offered, living: Living, gives: Floats, rows: Ints) -> Bools:
+    """Return which of `rows` would fit on a node once all there have given what they can."""
     room, need, kind = offered.free.copy(), asked.minimum[rows], asked.kind[rows]
+    givers = np.flatnonzero((gives > 0).any(axis=1)) if len(rows) else rows
     np.add.at(room, living.node[givers], gives[givers])
     found = np.zeros(len(rows), dtype=bool)
     for node in np.unique(living.node[givers]).tolist():

@@ -82,7 +82,7 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     admission = _together(asked, offered, ADMISSIONS[policy.strategy](asked, offered, policy))
     turn = shedding_order(asked)
     tree = _tree(asked, offered, policy)
-    packing, kept = _placed(asked, offered, admission, turn, tree, policy.drain_after_s)
+    packing, kept = _placed(asked, offered, admission, turn, tree, drain_after_s=policy.drain_after_s)
     held = packing.held_back()
     settling = Settling(asked, replace(offered, free=offered.free - held), policy, packing, rows=turn[packing.where[turn] >= 0])
     settling.settle()
@@ -136,7 +136,7 @@ def _tree(asked: Asked, offered: Offered, policy: Policy) -> TeamTree | None:
 
 
 def _placed(
-    asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None, drain_after_s: float
+    asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None, *, drain_after_s: float
 ) -> tuple[Packing, Promise | None]:
     """Place demands; where ends are known, once more with what the head of the queue needs kept for it."""
     order = admission.order[~left_out(asked, admission)[admission.order]]

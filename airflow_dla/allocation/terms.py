@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from airflow_dla.allocation.living import settled
 from airflow_dla.allocation.outlook import Outlook, Owned, View
@@ -69,18 +69,21 @@ def sell_again(cluster: Sequence[Node], held: Sequence[Held], pending: Sequence[
     over = sorted((one for one in stays if one.grant.id in policy.over and one.demand.preemptible), key=lambda one: one.grant.id)
     if not over:
         return Resale()
-    rest: list[Owned] = [(one.demand.team, settled(one)) for one in stays if one not in over]
-    bids = [*pending, *(_bid(one) for one in over)]
-    sold = Outlook(cluster, bids, policy, now).given(rest)
-    won = [one for row, one in enumerate(over, start=len(pending)) if sold.served(row)]
-    newcomers = _newcomers(cluster, pending, policy, sold, [*rest, *_owned(over)], now)
-    lost = [one for one in over if one not in won] if newcomers else []
-    lost = _needed(cluster, pending, lost, newcomers, [*rest, *_owned(won)], replace(policy, over=frozenset()), now)
+    rest = _owned(one for one in stays if one not in over)
+    sale = _Sale(cluster, pending, policy, now)
+    sold = sale.outlook([_bid(one) for one in over], rest)
+    rows = dict(enumerate(over, start=len(pending)))
+    won = [one for row, one in rows.items() if sold.served(row)]
+    newcomers = sale.newcomers(sold, [*rest, *_owned(over)])
+    lost = sale.needed([one for one in over if one not in won], newcomers, [*rest, *_owned(won)]) if newcomers else []
     payments = sold.solution.admission.payments
-    row = {one.grant.id: place for place, one in enumerate(over, start=len(pending))}
+    winners = ", ".join(pending[row].id for row in newcomers)
     return Resale(
-        lost={one.grant.id: _why(one, policy, [pending[place].id for place in newcomers]) for one in lost},
-        payments={one.grant.id: float(payments[row[one.grant.id]]) for one in won} if payments is not None else {},
+        lost={
+            one.grant.id: f"its term of {policy.term_s:g} s is over and it was outbid by {winners} for its share of {one.grant.node}"
+            for one in lost
+        },
+        payments={one.grant.id: float(payments[row]) for row, one in rows.items() if one in won} if payments is not None else {},
     )
 
 
@@ -94,42 +97,38 @@ def _bid(held: Held) -> Demand:
     return dataclasses.replace(held.demand, request=Request(amounts), place="any", node=held.grant.node, gang=None, gang_size=1)
 
 
-def _newcomers(
-    cluster: Sequence[Node], pending: Sequence[Demand], policy: Policy, sold: View, live: Sequence[Owned], now: float
-) -> list[int]:
-    """Return those who wait, and would start only if somebody's share were sold to them."""
-    winners = [row for row in range(len(pending)) if sold.served(row)]
-    if not winners:
-        return []
-    before = Outlook(cluster, pending, policy, now).given(live)
-    return [row for row in winners if not before.served(row)]
+@dataclass(frozen=True, slots=True)
+class _Sale:
+    """What is asked again and again of one sale."""
 
+    cluster: Sequence[Node]
+    pending: Sequence[Demand]
+    policy: Policy
+    now: float
 
-def _needed(
-    cluster: Sequence[Node],
-    pending: Sequence[Demand],
-    lost: list[Held],
-    newcomers: Sequence[int],
-    live: Sequence[Owned],
-    policy: Policy,
-    now: float,
-) -> list[Held]:
-    """Return those who must stop so that all newcomers start, though whoever stopped bids again; none if they would not."""
+    def outlook(self, more: Iterable[Demand], live: Sequence[Owned]) -> View:
+        """Return who would be served of all that wait, and of some more."""
+        return Outlook(self.cluster, [*self.pending, *more], self.policy, self.now).given(live)
 
-    def start(stop: Sequence[Held]) -> bool:
-        keeps = _owned(one for one in lost if one not in stop)
-        then = Outlook(cluster, [*pending, *(one.demand for one in stop)], policy, now).given([*live, *keeps])
-        return all(then.served(row) for row in newcomers)
+    def newcomers(self, sold: View, live: Sequence[Owned]) -> list[int]:
+        """Return those who wait, and would start only if somebody's share were sold to them."""
+        winners = [row for row in range(len(self.pending)) if sold.served(row)]
+        before = self.outlook((), live) if winners else sold
+        return [row for row in winners if not before.served(row)]
 
-    if not lost or not start(lost):
-        return []
-    stop = lost
-    # Those that matter most are spared first.
-    for one in sorted(lost, key=lambda held: (-held.demand.priority, held.since, held.grant.id)):
-        fewer = [other for other in stop if other is not one]
-        stop = fewer if start(fewer) else stop
-    return stop
+    def needed(self, lost: list[Held], newcomers: Sequence[int], live: Sequence[Owned]) -> list[Held]:
+        """Return those who must stop so that all newcomers start, though whoever stopped bids again; none if they would not."""
 
+        def start(stop: Sequence[Held]) -> bool:
+            keeps = _owned(one for one in lost if one not in stop)
+            then = self.outlook((one.demand for one in stop), [*live, *keeps])
+            return all(then.served(row) for row in newcomers)
 
-def _why(held: Held, policy: Policy, winners: Sequence[str]) -> str:
-    return f"its term of {policy.term_s:g} s is over and it was outbid by {', '.join(winners)} for its share of {held.grant.node}"
+        if not lost or not start(lost):
+            return []
+        stop = lost
+        # Those that matter most are spared first.
+        for one in sorted(lost, key=lambda held: (-held.demand.priority, held.since, held.grant.id)):
+            fewer = [other for other in stop if other is not one]
+            stop = fewer if start(fewer) else stop
+        return stop

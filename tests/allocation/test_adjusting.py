@@ -54,7 +54,7 @@ def test_a_lower_priority_shrinks_nobody() -> None:
 
 
 @pytest.mark.parametrize("more", [{"rigid": True}, {"stopping": True}])
-def test_what_cannot_shrink_is_left_alone(more: dict[str, Any]):
+def test_what_cannot_shrink_is_left_alone(more: dict[str, Any]) -> None:
     """A resize was refused, or the job stops anyway."""
     assert not decide([runs(ask("elastic", "2-8"), **more)], [ask("urgent", 2, priority=5)]).adjustment.targets
 
@@ -79,7 +79,7 @@ def test_the_waiting_one_is_told_that_its_room_is_being_made() -> None:
         {"preemptible": True, "priority": 9},
     ],
 )
-def test_nobody_stops_who_is_not_preemptible_or_matters_as_much(batch: dict[str, Any]):
+def test_nobody_stops_who_is_not_preemptible_or_matters_as_much(batch: dict[str, Any]) -> None:
     """Only what is declared preemptible, and only for what matters strictly more."""
     assert not decide([runs(ask("batch", 8, **batch))], [ask("urgent", 4, priority=5)]).adjustment.preempted
 
@@ -197,7 +197,7 @@ def test_growth_must_be_worth_it() -> None:
 
 
 @pytest.mark.parametrize(("shedding", "expected"), [("strict", [8.0, 2.0]), ("water-filling", [5.0, 5.0])])
-def test_growth_is_shared_by_the_shedding_rule(shedding: str, expected: list[float]):
+def test_growth_is_shared_by_the_shedding_rule(shedding: str, expected: list[float]) -> None:
     """Six are free for two that want six more each."""
     held = [runs(ask(name, "2-8"), {"cpu": 2.0}) for name in "ab"]
     targets = decide(held, [], cpu=10.0, shedding=shedding).adjustment.targets

@@ -103,7 +103,7 @@ def charged(cluster: Sequence[Node], held: Sequence[Held]) -> None:
 
 @LAW
 @given(problem=problems(), policy=policies())
-def test_what_is_told_is_feasible_and_allowed(problem: Problem, policy: Policy):
+def test_what_is_told_is_feasible_and_allowed(problem: Problem, policy: Policy) -> None:
     """No node is overcharged at any moment; minima hold; only CPUs and memory change; only who is preemptible stops."""
     cluster, held, pending = problem
     found = allocate(cluster, held, pending, policy, NOW)
@@ -114,7 +114,8 @@ def test_what_is_told_is_feasible_and_allowed(problem: Problem, policy: Policy):
     assert not set(found.adjustment.targets) & set(found.adjustment.preempted)
     for name, target in found.adjustment.targets.items():
         one = named[name]
-        assert not (one.rigid or one.stopping)
+        assert not one.rigid
+        assert not one.stopping
         assert (target.node, target.gpu_ids) == (one.grant.node, one.grant.gpu_ids)
         for resource, amount in target.amounts.items():
             if resource not in {"cpu", "memory"}:
@@ -130,7 +131,7 @@ def test_what_is_told_is_feasible_and_allowed(problem: Problem, policy: Policy):
 
 @LAW
 @given(problem=problems(), policy=policies())
-def test_nobody_stops_for_what_matters_no_more(problem: Problem, policy: Policy):
+def test_nobody_stops_for_what_matters_no_more(problem: Problem, policy: Policy) -> None:
     """Strictly, unless a guarantee is reclaimed from another team; a guarantee is guarded."""
     cluster, held, pending = problem
     found = allocate(cluster, held, pending, policy, NOW)
@@ -144,7 +145,7 @@ def test_nobody_stops_for_what_matters_no_more(problem: Problem, policy: Policy)
 
 @LAW
 @given(problem=problems(), policy=policies())
-def test_whoever_room_is_made_for_gets_it(problem: Problem, policy: Policy):
+def test_whoever_room_is_made_for_gets_it(problem: Problem, policy: Policy) -> None:
     """Once all have confirmed, everyone who was told that room is being made starts, and somebody was for every stop."""
     cluster, held, pending = problem
     found = allocate(cluster, held, pending, policy, NOW)
@@ -160,7 +161,7 @@ def test_whoever_room_is_made_for_gets_it(problem: Problem, policy: Policy):
 
 @LAW
 @given(problem=problems(), policy=policies(), data=st.data())
-def test_nobody_slips_in_between(problem: Problem, policy: Policy, data: st.DataObject):
+def test_nobody_slips_in_between(problem: Problem, policy: Policy, data: st.DataObject) -> None:
     """Whatever part is confirmed first, those who were promised room still get it in the end."""
     cluster, held, pending = problem
     found = allocate(cluster, held, pending, policy, NOW)
@@ -190,7 +191,7 @@ def _confirm(one: Held) -> Held | None:
 
 @LAW
 @given(problem=problems(), policy=policies())
-def test_no_victim_is_needless(problem: Problem, policy: Policy):
+def test_no_victim_is_needless(problem: Problem, policy: Policy) -> None:
     """For a single demand: leave out any victim, or any gang, and it does not start."""
     cluster, held, pending = problem
     waits = pending[:1]
@@ -203,7 +204,7 @@ def test_no_victim_is_needless(problem: Problem, policy: Policy):
 
 @LAW
 @given(problem=problems(), policy=policies(), seed=st.integers(0, 99))
-def test_the_order_of_listing_does_not_matter(problem: Problem, policy: Policy, seed: int):
+def test_the_order_of_listing_does_not_matter(problem: Problem, policy: Policy, seed: int) -> None:
     """Deterministic, and independent of how nodes, live grants and the queue are listed."""
     cluster, held, pending = problem
     mixed = random.Random(seed)
@@ -218,8 +219,8 @@ def test_the_order_of_listing_does_not_matter(problem: Problem, policy: Policy, 
 
 @LAW
 @given(problem=problems(gpus=False), policy=policies(), scale=st.sampled_from([0.001, 0.5, 1024.0]))
-def test_units_do_not_matter(problem: Problem, policy: Policy, scale: float):
-    """k times as much of everything gives k times the amounts and stops the same jobs."""
+def test_units_do_not_matter(problem: Problem, policy: Policy, scale: float) -> None:
+    """Many times as much of everything gives k times the amounts and stops the same jobs."""
     cluster, held, pending = problem
     one = allocate(cluster, held, pending, policy, NOW).adjustment
     teams = tuple(replace(team, guaranteed={name: value * scale for name, value in team.guaranteed.items()}) for team in policy.teams)
@@ -264,7 +265,7 @@ class Rounds(RuleBasedStateMachine):
         self.back: dict[str, Demand] = {}
 
     @rule(low=st.integers(1, 8), more=st.integers(0, 4), priority=st.integers(0, 3), preemptible=st.booleans(), blue=st.booleans())
-    def arrive(self, low: int, more: int, priority: int, preemptible: bool, blue: bool) -> None:  # noqa: FBT001 Hypothesis names them
+    def arrive(self, low: int, more: int, priority: int, preemptible: bool, blue: bool) -> None:
         """Somebody asks."""
         self.count += 1
         self.pending.append(
@@ -285,13 +286,13 @@ class Rounds(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 99))
     def end(self, which: int) -> None:
-        """A job ends."""
+        """Let a job end."""
         if self.held:
             self.held.pop(which % len(self.held))
 
     @rule(which=st.integers(0, 99), refused=st.booleans())
-    def confirm(self, which: int, refused: bool) -> None:  # noqa: FBT001
-        """A holder did what it was told, or could not."""
+    def confirm(self, which: int, refused: bool) -> None:
+        """Let a holder do what it was told, or say that it could not."""
         told = [one for one in self.held if one.stopping or one.target]
         if told:
             self._confirm(told[which % len(told)], refused=refused)
