@@ -21,6 +21,8 @@ from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
 from airflow_dla.specs import Demand, Node
 
+#: On how many nodes, the cheapest by a first estimate, the jobs that stop are chosen with care.
+_NODES = 4
 _WHOLE = 1.0 - 1e-9
 _TINY = 1e-9
 
@@ -115,9 +117,45 @@ class Rooms:
         kept : int or None
             A node that is kept for somebody else.
         """
-        nodes = self._able(claimant, kept)
-        rooms = [room for node in nodes if (room := self._room(claimant, node)) is not None]
+        alive = np.flatnonzero(~self.gone)
+        shrinks, stops = np.zeros(len(self.gone), dtype=bool), np.zeros(len(self.gone), dtype=bool)
+        shrinks[alive] = (self.spare[alive] > 0).any(axis=1) & self._may_shrink(claimant, alive)
+        stops[alive] = self._may_stop(claimant, alive)
+        rooms: list[Room] = []
+        for node in self._estimated(claimant, self._able(claimant, kept), shrinks, stops):
+            here = self._on[node]
+            room = self._room(claimant, node, here[shrinks[here]], here[stops[here]])
+            rooms += [] if room is None else [room]
+            if len(rooms) == _NODES:
+                break
         return min(rooms, key=lambda room: (*room.cost, self.cluster[room.node].name), default=None)
+
+    def _estimated(self, claimant: Claimant, nodes: Sequence[int], shrinks: Bools, stops: Bools) -> list[int]:
+        """Order the nodes where there would be room by who stops if those that matter least do, or the best one alone."""
+        living, need = self.living, self.asked.minimum[claimant.row]
+        room = self.free.copy()
+        np.add.at(room, living.node[shrinks], self.spare[shrinks])
+        missing = np.where(need > 0, np.maximum(0.0, need - room - self.offered.slack), 0.0)
+        lost = np.maximum(0.0, self.now - living.since)
+        rows = np.flatnonzero(stops)
+        rows = rows[np.lexsort((rows, lost[rows], living.standing[rows], living.node[rows]))]
+        frees = self.amounts[rows] - self.spare[rows] * shrinks[rows, None]
+        cost: dict[int, tuple[float, ...]] = {node: (0.0,) for node in nodes if not missing[node].any()}
+        start = np.searchsorted(living.node[rows], np.arange(len(self.cluster) + 1)).tolist()
+        for node in nodes:
+            part = slice(start[node], start[node + 1])
+            if node in cost or part.start == part.stop:
+                continue
+            enough = np.flatnonzero((np.cumsum(frees[part], axis=0) >= missing[node]).all(axis=1))
+            if not len(enough):
+                continue
+            first, mine = int(enough[0]), rows[part]
+            cost[node] = (1.0, float(living.standing[mine[first]]), first + 1.0, float(lost[mine[: first + 1]].sum()))
+            alone = np.flatnonzero((frees[part] >= missing[node]).all(axis=1))
+            if len(alone):
+                best = mine[alone[0]]
+                cost[node] = min(cost[node], (1.0, float(living.standing[best]), 1.0, float(lost[best])))
+        return sorted(cost, key=lambda node: (cost[node], self.cluster[node].name))
 
     def leftover(self, claimant: Claimant, *, kept: int | None = None) -> Room | None:
         """Return a node where a demand fits as it is, None when there is none."""
@@ -197,14 +235,8 @@ class Rooms:
 
     # One node
 
-    def _room(self, claimant: Claimant, node: int) -> Room | None:
-        need, here = self.asked.minimum[claimant.row], self._on[node]
-        here = here[~self.gone[here]]
-        elastic = here[(self.spare[here] > 0).any(axis=1) & self._may_shrink(claimant, here)]
-        stops = here[self._may_stop(claimant, here)]
-        everything = self.free[node] + self.spare[elastic].sum(axis=0) + self.amounts[stops].sum(axis=0)
-        if not ((need <= everything + self.offered.slack[node]) | (need <= 0)).all():
-            return None
+    def _room(self, claimant: Claimant, node: int, elastic: Ints, stops: Ints) -> Room | None:
+        need = self.asked.minimum[claimant.row]
         chosen = self._victims(claimant, node, elastic, stops)
         if chosen is None:
             return None
@@ -267,8 +299,7 @@ class Rooms:
         )
         if fit.holds([]):
             return []
-        together = sorted({self.living.together(row) for row in stops.tolist()})
-        units = [self._unit(claimant, rows, node, np.isin(rows, elastic)) for rows in together]
+        units = self._units(claimant, node, elastic, stops)
         units.sort(key=lambda unit: (unit.standing, unit.lost, unit.rows))
         first = self._cheapest(claimant, units, fit)
         if first is None or len(first) == 1:
@@ -279,22 +310,25 @@ class Rooms:
         largest = self._cheapest(claimant, sorted(below, key=lambda unit: (-fit.gain(unit), unit.lost, unit.rows)), fit)
         return min((found for found in (first, alone, largest) if found is not None), key=_cost)
 
-    def _unit(self, claimant: Claimant, rows: tuple[int, ...], node: int, shrinks: Bools) -> _Unit:
-        there = self.living.node[list(rows)] == node
-        here = np.array(rows)[there]
-        frees = (self.amounts[here] - self.spare[here] * shrinks[there, None]).sum(axis=0)
-        own = [row for row in rows if self.living.held[row].demand.team == claimant.demand.team]
-        devices = None
-        if node in self.devices:
-            devices = np.sum([self._shares(row, node) for row in here.tolist()], axis=0)
-        return _Unit(
-            rows=rows,
-            frees=frees,
-            devices=devices,
-            own=self.amounts[own].sum(axis=0),
-            standing=int(self.living.standing[list(rows)].max()),
-            lost=float(np.maximum(0.0, self.now - self.living.since[list(rows)]).sum()),
-        )
+    def _units(self, claimant: Claimant, node: int, elastic: Ints, stops: Ints) -> list[_Unit]:
+        """Return what stops together, a gang once."""
+        living, frees = self.living, self.amounts.copy()
+        frees[elastic] -= self.spare[elastic]
+        lost, nothing = np.maximum(0.0, self.now - living.since), np.zeros(self.amounts.shape[1])
+        units = []
+        for rows in sorted({living.together(row) for row in stops.tolist()}):
+            here = [row for row in rows if living.node[row] == node]
+            own = [row for row in rows if living.held[row].demand.team == claimant.demand.team]
+            unit = _Unit(
+                rows=rows,
+                frees=_total(frees, here, nothing),
+                devices=np.sum([self._shares(row, node) for row in here], axis=0) if node in self.devices else None,
+                own=_total(self.amounts, own, nothing),
+                standing=int(max(living.standing[row] for row in rows)),
+                lost=float(sum(lost[row] for row in rows)),
+            )
+            units.append(unit)
+        return units
 
     def _cheapest(self, claimant: Claimant, order: Sequence[_Unit], fit: _Fit) -> list[_Unit] | None:
         """Add jobs in order until there is room, then leave out, the dearest first, whoever is not needed."""
@@ -354,7 +388,7 @@ class _Fit:
 
     def holds(self, units: Sequence[_Unit]) -> bool:
         """Return whether it does."""
-        frees, own = np.sum([unit.frees for unit in units], axis=0), np.sum([unit.own for unit in units], axis=0)
+        frees, own = sum(unit.frees for unit in units), sum(unit.own for unit in units)
         within = ((self.need <= self.room + frees) & (self.need <= self.quota + own)) | (self.need <= 0)
         return bool(within.all()) and self._seats(units)
 
@@ -369,6 +403,12 @@ class _Fit:
         free = self.devices + np.sum([unit.devices for unit in units if unit.devices is not None], axis=0)
         asks = float(self.need[self.gpu])
         return int((free >= _WHOLE).sum()) >= asks if asks >= 1 else bool((free + _TINY >= asks).any())
+
+
+def _total(amounts: Floats, rows: Sequence[int], nothing: Floats) -> Floats:
+    if len(rows) == 1:
+        return np.asarray(amounts[rows[0]])
+    return np.asarray(amounts[list(rows)].sum(axis=0)) if rows else nothing
 
 
 def _cost(units: Sequence[_Unit]) -> tuple[float, ...]:

@@ -46,7 +46,7 @@ def next_urgency(demand: Demand, now: float) -> float | None:
     steps = urgency(demand, now)
     if demand.deadline is None or steps >= MOST:
         return None
-    return demand.deadline - (demand.run_s or 0.0) - HORIZON_S / 2 ** (steps + 1)
+    return demand.deadline - (demand.run_s or 0.0) - HORIZON_S / 2.0 ** (steps + 1)
 
 
 def effective(demand: Demand, ceilings: Mapping[str, int], now: float) -> Demand:
