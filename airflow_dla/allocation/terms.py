@@ -93,8 +93,9 @@ def _owned(held: Iterable[Held]) -> list[Owned]:
 
 def _bid(held: Held) -> Demand:
     """Return a holder's bid: for what it has, where it has it."""
-    amounts = {name: Range(amount, amount) for name, amount in settled(held).amounts.items()}
-    return dataclasses.replace(held.demand, request=Request(amounts), place="any", node=held.grant.node, gang=None, gang_size=1)
+    amounts = settled(held).amounts
+    has = {name: Range(amount, amount) for name, amount in amounts.items() if name != "gpu_memory" or amounts.get("gpu")}
+    return dataclasses.replace(held.demand, request=Request(has), place="any", node=held.grant.node, gang=None, gang_size=1)
 
 
 @dataclass(frozen=True, slots=True)
