@@ -30,7 +30,7 @@ prices what is left of a shared GPU, `fleet` remembers scores until a node chang
 
 from airflow_dla.allocation.adjusting import Adjustment, Coming, adjust
 from airflow_dla.allocation.auction import vcg
-from airflow_dla.allocation.file import answer_mapping, read_policy, read_problem, read_team_shares
+from airflow_dla.allocation.file import adjustment_mapping, answer_mapping, read_live, read_policy, read_problem, read_team_shares
 from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import SHEDDINGS, STRATEGIES, Plan, Policy
 from airflow_dla.allocation.reasons import never_grantable
@@ -47,12 +47,14 @@ __all__ = [
     "Policy",
     "TeamShare",
     "adjust",
+    "adjustment_mapping",
     "allocate",
     "answer_mapping",
     "check_teams",
     "decayed",
     "never_grantable",
     "plan",
+    "read_live",
     "read_policy",
     "read_problem",
     "read_team_shares",

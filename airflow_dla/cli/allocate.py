@@ -7,7 +7,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_dla.allocation import answer_mapping, plan, read_problem
+from airflow_dla.allocation import adjustment_mapping, answer_mapping, plan, read_live, read_problem
+from airflow_dla.allocation import allocate as decide
 from airflow_dla.cli.answer import Answer, table
 from airflow_dla.cli.documents import read_document
 from airflow_dla.cli.running import command
@@ -17,9 +18,21 @@ from airflow_dla.specs.grants import describe_amounts
 @command
 def allocate(args: Namespace) -> Answer:
     """Solve the problem in a file."""
-    cluster, pending, policy = read_problem(read_document(args.file))
-    found = answer_mapping(plan(cluster, (), pending, policy, time.time()), pending)
-    return Answer(found, _text(found))
+    document = read_document(args.file)
+    cluster, pending, policy = read_problem(document)
+    held, now = read_live(document)
+    if not held:
+        found = answer_mapping(plan(cluster, (), pending, policy, time.time()), pending)
+        return Answer(found, _text(found))
+    answer = decide(cluster, held, pending, policy, now)
+    found = answer_mapping(answer.plan, pending) | adjustment_mapping(answer.adjustment)
+    return Answer(found, f"{_text(found)}\n\n{_live_text(found)}")
+
+
+def _live_text(found: Mapping[str, Any]) -> str:
+    stops = [(name, "stops", why) for name, why in found["preempted"].items()]
+    changes = [(name, describe_amounts(amounts), None) for name, amounts in found["targets"].items()]
+    return table(["LIVE", "BECOMES", "REASON"], stops + changes, empty="nothing changes of what is held")
 
 
 def _text(found: Mapping[str, Any]) -> str:

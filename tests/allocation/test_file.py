@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_dla.allocation import answer_mapping, plan, read_problem
+from airflow_dla.allocation import adjustment_mapping, allocate, answer_mapping, plan, read_live, read_problem
 from airflow_dla.errors import InvalidSpec
 
 REQUESTS = [{"name": "a", "cpu": 50}, {"name": "b", "cpu": 30}]
@@ -71,7 +71,10 @@ def test_the_policy_takes_costs_weights_and_strategy():
         ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": 1, "gpus": 1}]}, "did you mean 'gpu'"),
         ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": 1}, {"name": "a", "cpu": 1}]}, "names must differ"),
         ({"capacity": {"cpu": 1}, "requests": [{"name": "a", "cpu": 1, "weight": 0}]}, "weight must be > 0"),
-        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"quotas": {}}}, "unknown key 'quotas'"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"ends": {}}}, "unknown key 'ends'"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"quotas": {"a": {"ram": 1}}}}, "policy.quotas"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"min_gain": 2}}, "policy.min_gain must be between 0 and 1"),
+        ({"capacity": {"cpu": 1}, "requests": [], "policy": {"term_s": 0}}, "policy.term_s must be > 0"),
         ({"capacity": {"cpu": 1}, "requests": [], "policy": {"strategy": "magic"}}, "policy.strategy must be one of lp, greedy"),
         ({"capacity": {"cpu": 1}, "requests": [], "policy": {"shedding": "none"}}, "policy.shedding must be one of"),
         ({"capacity": {"cpu": 1}, "requests": [], "policy": {"costs": {"ram": 1}}}, "policy.costs: unknown key 'ram'"),
@@ -156,3 +159,37 @@ def test_nodes_that_make_no_sense(problem: dict[str, Any], message: str):
     """Each is refused with its place."""
     with pytest.raises(InvalidSpec, match=message):
         read_problem(problem)
+
+
+def live(problem: dict[str, Any]) -> dict[str, Any]:
+    """Solve a problem with live grants as the command does."""
+    cluster, pending, policy = read_problem(problem)
+    held, now = read_live(problem)
+    found = allocate(cluster, held, pending, policy, now)
+    return answer_mapping(found.plan, pending) | adjustment_mapping(found.adjustment)
+
+
+def test_what_is_live_shrinks_or_stops() -> None:
+    """A file shows who makes room for whom."""
+    running = [{"name": "etl", "cpu": "4-40", "granted": {"cpu": 30}}, {"name": "batch", "cpu": 50, "preemptible": True}]
+    problem = {"capacity": {"cpu": 80}, "live": running, "requests": [{"name": "a", "cpu": 60, "priority": 5}]}
+    found = live(problem)
+    assert found["targets"] == {"etl": {"cpu": 20}}
+    assert list(found["preempted"]) == ["batch"]
+    assert "room is being made on cluster: batch stops" in found["reasons"]["a"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"cpu": 1}, r"live\[0\] lacks a name"),
+        ({"name": "a", "cpu": 1, "until": 3}, "unknown key 'until'"),
+        ({"name": "a", "cpu": 1, "granted": {"cpu": "1-2"}}, "must be one amount"),
+        ({"name": "b", "cpu": 1}, "'b' is there twice"),
+        ({"name": "a", "cpu": 1, "rigid": 3}, r"live\[0\].rigid"),
+    ],
+)
+def test_live_entries_that_break_a_rule_are_refused(entry: dict[str, Any], message: str) -> None:
+    """Each with its place."""
+    with pytest.raises(InvalidSpec, match=message):
+        live({"capacity": {"cpu": 1}, "live": [entry], "requests": [{"name": "b", "cpu": 1}]})
