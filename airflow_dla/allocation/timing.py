@@ -26,7 +26,7 @@ def next_change(held: Sequence[Held], waiting: Sequence[Demand], policy: Policy,
     policy : `Policy`
     now : float
     """
-    times = [*_reclaims(waiting, policy), *_drains(waiting, policy), *_urgencies(waiting, now), *_terms(held, policy, now)]
+    times = [*_reclaims(waiting, policy), *_urgencies(waiting, now), *_terms(held, policy, now)]
     later = [at for at in times if at > now]
     ageing = _ageing(held, waiting, policy, now)
     return min(later + ([] if ageing is None else [ageing]), default=None)
@@ -35,12 +35,6 @@ def next_change(held: Sequence[Held], waiting: Sequence[Demand], policy: Policy,
 def _reclaims(waiting: Iterable[Demand], policy: Policy) -> Iterator[float]:
     after = {team.name: team.reclaim_after_s for team in policy.teams if team.reclaim_after_s is not None}
     yield from (demand.created_at + seconds for demand in waiting if (seconds := after.get(demand.team)) is not None)
-
-
-def _drains(waiting: Iterable[Demand], policy: Policy) -> Iterator[float]:
-    """Yield when a node is kept for the head of the queue: it is at most as old as the oldest."""
-    if policy.ends is not None:
-        yield from (demand.created_at + policy.drain_after_s for demand in waiting)
 
 
 def _urgencies(waiting: Iterable[Demand], now: float) -> Iterator[float]:

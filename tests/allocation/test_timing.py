@@ -31,7 +31,6 @@ TEAM = (TeamShare(name="default", guaranteed={"cpu": 1.0}, reclaim_after_s=300.0
         ([runs()], [], {"ageing_s": 60.0}, None),
         ([], [ask()], {}, None),
         ([], [ask()], {"teams": TEAM}, 1300.0),
-        ([], [ask()], {"ends": {}}, 1900.0),
         ([], [ask(deadline=1000.0 + 3600.0)], {}, 2800.0),
         ([], [ask(), ask("b", created_at=1030.0)], {"ageing_s": 600.0}, 1600.0),
         ([], [ask(), ask("b", created_at=901.0)], {"ageing_s": 200.0}, 1120.0),
@@ -41,5 +40,5 @@ TEAM = (TeamShare(name="default", guaranteed={"cpu": 1.0}, reclaim_after_s=300.0
     ],
 )
 def test_the_earliest_change_counts(held: list[Held], waiting: list[Demand], policy: dict[str, Any], expected: float | None) -> None:
-    """Reclaim, drain, deadline, ageing where somebody else waits, and terms; nothing else."""
+    """Reclaim, deadline, ageing where somebody else waits, and terms; nothing else."""
     assert next_change(held, waiting, Policy(**policy), 1100.0) == expected
