@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_dla.allocation.growing import grow
-from airflow_dla.allocation.living import changes
+from airflow_dla.allocation.living import changes, is_elastic
 from airflow_dla.allocation.making import Live, Made, given_back, make_room
 from airflow_dla.allocation.problem import Plan, Policy
 from airflow_dla.allocation.resizing import Resizing
@@ -114,8 +114,8 @@ def adjust(  # noqa: PLR0917 what `plan` takes, and its answer
     resizing = Resizing(cluster, [grant for _, grant in live.charged])
     targets = _shrunk(made, resizing)
     told = {*targets, *(one.grant.id for one, _ in made.stopped())}
-    usable = [demand for demand in live.waits if answer.waiting[demand.id].binding not in {"quota", "budget"}]
-    elastic = [one for one in live.stays if changes(one) and one.grant.id not in told]
+    elastic = [one for one in live.stays if is_elastic(one.demand) and changes(one) and one.grant.id not in told]
+    usable = [demand for demand in live.waits if elastic and answer.waiting[demand.id].binding not in {"quota", "budget"}]
     grown = grow(cluster, elastic, live.charged, usable, policy=policy, now=now)
     for one in elastic:
         if one.grant.id in grown:

@@ -256,7 +256,7 @@ def read_policy(raw: object, where: str = "policy") -> Policy:
     refuse_unknown(given, _POLICY, where)
     costs = mapping_of(amount)(given.get("costs") or {}, f"{where}.costs")
     refuse_no_resources(costs, f"{where}.costs")
-    times = {name: seconds(given[name], f"{where}.{name}") for name in _TIMES if given.get(name) is not None}
+    times: dict[str, Any] = {name: seconds(given[name], f"{where}.{name}") for name in _TIMES if given.get(name) is not None}
     times |= {name: positive(seconds)(given[name], f"{where}.{name}") for name in _TERMS if given.get(name) is not None}
     return Policy(
         strategy=text(given.get("strategy", "lp"), f"{where}.strategy"),

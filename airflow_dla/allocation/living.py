@@ -85,6 +85,11 @@ def changes(held: Held) -> bool:
     return held.target is None and not (held.rigid or held.stopping)
 
 
+def is_elastic(demand: Demand) -> bool:
+    """Return whether a demand can run with more or less of what can change."""
+    return any(found.minimum < found.wanted for name in CHANGEABLE if (found := demand.request.amounts.get(name)) is not None)
+
+
 def span(demand: Demand, grant: Grant, resource: str) -> tuple[float, float]:
     """Return the least and the most of a resource that a live grant may have with the GPUs it holds.
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from airflow_dla.allocation.hoping import hopeful
 from airflow_dla.allocation.lending import Lending
-from airflow_dla.allocation.living import CHANGEABLE, Living, changes, read_living, settled, summed
+from airflow_dla.allocation.living import Living, changes, is_elastic, read_living, settled, summed
 from airflow_dla.allocation.outlook import Outlook, Owned, View
 from airflow_dla.allocation.problem import Plan, Policy
-from airflow_dla.allocation.room import Claimant, Room, Rooms, hopeful
+from airflow_dla.allocation.room import Claimant, Room, Rooms
 from airflow_dla.allocation.table import Ints, waited
 from airflow_dla.specs import Demand, Grant, Held, Node
 
 #: For how many demands room is looked for in one round, and for how many it is made.
-_TRIES, _MOST = 256, 32
+_TRIES, _MOST = 64, 32
 
 
 class Live:
@@ -102,17 +103,14 @@ def make_room(cluster: Sequence[Node], live: Live, policy: Policy, now: float) -
 
 def _may_help(live: Live, policy: Policy, now: float) -> bool:
     """Return whether any live grant could make room for anybody at all: cheap, and never wrongly no."""
-    useful = [one for one in live.stays if one.demand.preemptible or (changes(one) and _is_elastic(one.demand))]
+    useful = [one for one in live.stays if one.demand.preemptible or (changes(one) and is_elastic(one.demand))]
     if not useful or policy.reclaims:
         return bool(useful)
     oldest = np.array([min(demand.created_at for demand in live.waits), *(one.demand.created_at for one in useful)])
     aged = waited(oldest, now, policy.ageing_s).tolist()
     highest = max(demand.priority for demand in live.waits) + aged[0]
-    return any(one.demand.priority + age <= highest for one, age in zip(useful, aged[1:], strict=True))
-
-
-def _is_elastic(demand: Demand) -> bool:
-    return any(found.minimum < found.wanted for name in CHANGEABLE if (found := demand.request.amounts.get(name)) is not None)
+    standings = ((one, one.demand.priority + age) for one, age in zip(useful, aged[1:], strict=True))
+    return any(standing < highest or (standing == highest and is_elastic(one.demand)) for one, standing in standings)
 
 
 class _Making:
@@ -138,7 +136,8 @@ class _Making:
     def made(self) -> Made:
         """Return the rooms that the next plan gives to those they are made for."""
         offered = self.outlook.offered(self.live.settled)
-        rows = hopeful(self.outlook.asked, offered, self.living, standing=self.standing, reclaims=self.reclaims)
+        mature = self.now - self.living.since >= self.policy.min_run_s
+        rows = hopeful(self.outlook.asked, offered, self.living, standing=self.standing, reclaims=self.reclaims, mature=mature)
         self._when_young()
         if not (len(rows) or self.live.is_coming):
             return Made(again_at=self.again_at)

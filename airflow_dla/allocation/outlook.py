@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from airflow_dla.allocation.lending import reclaiming
 from airflow_dla.allocation.living import summed
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.solve import Solution, solve
-from airflow_dla.allocation.table import Asked, Floats, Offered, read_cluster, read_demands
+from airflow_dla.allocation.table import Asked, Floats, Offered, raised, read_cluster, read_demands
 from airflow_dla.specs import Demand, Grant, Node
 
 #: A live grant and the team that holds it.
@@ -63,23 +64,28 @@ class Outlook:
     """
 
     def __init__(self, cluster: Sequence[Node], pending: Sequence[Demand], policy: Policy, now: float) -> None:
-        self.cluster, self.pending, self.policy = cluster, pending, policy
+        self.cluster, self.pending, self.policy, self.now = cluster, pending, policy, now
         self.asked = read_demands(pending, policy, now)
         self.row = {demand.id: row for row, demand in enumerate(pending)}
 
     def offered(self, live: Iterable[Owned]) -> Offered:
         """Return what there would be for those that wait."""
-        return self._offered(live)[0]
+        owned = list(live)
+        return read_cluster(self.cluster, [grant for _, grant in owned], self.asked, self._policy(owned))
 
     def given(self, live: Iterable[Owned]) -> View:
         """Return what would be if these were the live grants."""
-        offered, policy = self._offered(live)
-        return View(self.asked, offered, solve(self.asked, offered, policy))
-
-    def _offered(self, live: Iterable[Owned]) -> tuple[Offered, Policy]:
         owned = list(live)
-        policy = replace(self.policy, used=summed((team, grant.amounts) for team, grant in owned))
-        return read_cluster(self.cluster, [grant for _, grant in owned], self.asked, policy), policy
+        policy, asked = self._policy(owned), self.asked
+        if policy.reclaims != self.policy.reclaims:
+            asked = replace(asked, aged=raised(self.pending, asked.created, self.now, policy))
+        offered = read_cluster(self.cluster, [grant for _, grant in owned], asked, policy)
+        return View(asked, offered, solve(asked, offered, policy))
+
+    def _policy(self, owned: Iterable[Owned]) -> Policy:
+        """Return the policy with what teams would use, and who would take back what was lent."""
+        used = summed((team, grant.amounts) for team, grant in owned)
+        return replace(self.policy, used=used, reclaims=reclaiming(self.pending, self.policy.teams, used, self.now))
 
     def grants(self, view: View) -> dict[str, Grant]:
         """Return the minima of those who would start, with the GPUs they would get."""

@@ -18,13 +18,12 @@ from airflow_dla.allocation.lending import Lending
 from airflow_dla.allocation.living import Living
 from airflow_dla.allocation.outlook import View
 from airflow_dla.allocation.problem import Policy
-from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
+from airflow_dla.allocation.table import Bools, Floats, Ints
+from airflow_dla.allocation.victims import TINY, WHOLE, Fit, Unit, cost_of, total
 from airflow_dla.specs import Demand, Node
 
 #: On how many nodes, the cheapest by a first estimate, the jobs that stop are chosen with care.
 _NODES = 4
-_WHOLE = 1.0 - 1e-9
-_TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +70,6 @@ class Room:
     victims: tuple[int, ...]
     shrunk: Mapping[int, Floats]
     cost: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """What stops together: its rows, and what that frees on the node beyond what shrinking does."""
-
-    rows: tuple[int, ...]
-    frees: Floats
-    devices: Floats | None
-    own: Floats
-    standing: int
-    lost: float
 
 
 class Rooms:
@@ -161,10 +148,10 @@ class Rooms:
         """Return a node where a demand fits as it is, None when there is none."""
         need = self.asked.minimum[claimant.row]
         for node in self._able(claimant, kept):
-            fit = _Fit(
+            fit = Fit(
                 need=need,
                 room=self.free[node] + self.offered.slack[node],
-                quota=self.quota[self.asked.team[claimant.row]] * (1 + _TINY),
+                quota=self.quota[self.asked.team[claimant.row]] * (1 + TINY),
                 devices=self.devices.get(node),
                 gpu=self.asked.gpu,
             )
@@ -221,9 +208,9 @@ class Rooms:
             return
         free, asks = self.devices[node], float(need[gpu])
         if asks >= 1:
-            free[np.flatnonzero(free >= _WHOLE)[: int(asks)]] = 0.0
+            free[np.flatnonzero(free >= WHOLE)[: int(asks)]] = 0.0
         else:
-            fitting = np.flatnonzero(free + _TINY >= asks)
+            fitting = np.flatnonzero(free + TINY >= asks)
             free[fitting[np.argmin(free[fitting])]] -= asks
 
     def _shares(self, row: int, node: int) -> Floats:
@@ -245,7 +232,7 @@ class Rooms:
         shrunk = self._shrunk(need - self.free[node] - freed, elastic[~np.isin(elastic, victims)], node)
         if not (victims or shrunk):
             return None
-        return Room(claimant, node, victims, shrunk, (float(bool(victims)), *_cost(chosen), float(len(shrunk))))
+        return Room(claimant, node, victims, shrunk, (float(bool(victims)), *cost_of(chosen), float(len(shrunk))))
 
     def _may_shrink(self, claimant: Claimant, rows: Ints) -> Bools:
         mine = self.living.standing[rows] <= claimant.standing
@@ -287,13 +274,13 @@ class Rooms:
             for resource in claimant.reclaims
         )
 
-    def _victims(self, claimant: Claimant, node: int, elastic: Ints, stops: Ints) -> list[_Unit] | None:
+    def _victims(self, claimant: Claimant, node: int, elastic: Ints, stops: Ints) -> list[Unit] | None:
         """Return the cheapest jobs whose end, with all that shrinking frees, makes room; None when there are none."""
         need = self.asked.minimum[claimant.row]
-        fit = _Fit(
+        fit = Fit(
             need=need,
             room=self.free[node] + self.spare[elastic].sum(axis=0) + self.offered.slack[node],
-            quota=self.quota[self.asked.team[claimant.row]] * (1 + _TINY),
+            quota=self.quota[self.asked.team[claimant.row]] * (1 + TINY),
             devices=self.devices.get(node),
             gpu=self.asked.gpu,
         )
@@ -308,9 +295,9 @@ class Rooms:
         below = [unit for unit in units if unit.standing <= max(one.standing for one in first)]
         alone = next((found for unit in below if (found := self._cheapest(claimant, [unit], fit))), None)
         largest = self._cheapest(claimant, sorted(below, key=lambda unit: (-fit.gain(unit), unit.lost, unit.rows)), fit)
-        return min((found for found in (first, alone, largest) if found is not None), key=_cost)
+        return min((found for found in (first, alone, largest) if found is not None), key=cost_of)
 
-    def _units(self, claimant: Claimant, node: int, elastic: Ints, stops: Ints) -> list[_Unit]:
+    def _units(self, claimant: Claimant, node: int, elastic: Ints, stops: Ints) -> list[Unit]:
         """Return what stops together, a gang once."""
         living, frees = self.living, self.amounts.copy()
         frees[elastic] -= self.spare[elastic]
@@ -319,20 +306,20 @@ class Rooms:
         for rows in sorted({living.together(row) for row in stops.tolist()}):
             here = [row for row in rows if living.node[row] == node]
             own = [row for row in rows if living.held[row].demand.team == claimant.demand.team]
-            unit = _Unit(
+            unit = Unit(
                 rows=rows,
-                frees=_total(frees, here, nothing),
+                frees=total(frees, here, nothing),
                 devices=np.sum([self._shares(row, node) for row in here], axis=0) if node in self.devices else None,
-                own=_total(self.amounts, own, nothing),
+                own=total(self.amounts, own, nothing),
                 standing=int(max(living.standing[row] for row in rows)),
                 lost=float(sum(lost[row] for row in rows)),
             )
             units.append(unit)
         return units
 
-    def _cheapest(self, claimant: Claimant, order: Sequence[_Unit], fit: _Fit) -> list[_Unit] | None:
+    def _cheapest(self, claimant: Claimant, order: Sequence[Unit], fit: Fit) -> list[Unit] | None:
         """Add jobs in order until there is room, then leave out, the dearest first, whoever is not needed."""
-        chosen: list[_Unit] = []
+        chosen: list[Unit] = []
         for unit in self._while_borrowed(claimant, order):
             chosen.append(unit)
             if fit.holds(chosen):
@@ -344,7 +331,7 @@ class Rooms:
             chosen = fewer if fit.holds(fewer) else chosen
         return chosen
 
-    def _while_borrowed(self, claimant: Claimant, order: Sequence[_Unit]) -> Iterator[_Unit]:
+    def _while_borrowed(self, claimant: Claimant, order: Sequence[Unit]) -> Iterator[Unit]:
         """Yield those that may stop after those before them have: a team gives back no more than it borrowed."""
         if not self.policy.teams:
             yield from order
@@ -374,79 +361,3 @@ class Rooms:
             taken[row] = np.minimum(self.spare[row], missing)
             missing = missing - taken[row]
         return {row: part for row, part in taken.items() if (part > 0).any()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """Whether a demand fits on a node, and within the quota of its team, once some jobs have stopped."""
-
-    need: Floats
-    room: Floats
-    quota: Floats
-    devices: Floats | None
-    gpu: int | None
-
-    def holds(self, units: Sequence[_Unit]) -> bool:
-        """Return whether it does."""
-        frees, own = sum(unit.frees for unit in units), sum(unit.own for unit in units)
-        within = ((self.need <= self.room + frees) & (self.need <= self.quota + own)) | (self.need <= 0)
-        return bool(within.all()) and self._seats(units)
-
-    def gain(self, unit: _Unit) -> float:
-        """Return how much of what is missing the end of a job brings, by resource, added up."""
-        missing = np.maximum(0.0, self.need - self.room)
-        return float((np.minimum(unit.frees, missing) / np.where(missing > 0, missing, 1.0)).sum())
-
-    def _seats(self, units: Sequence[_Unit]) -> bool:
-        if self.gpu is None or self.devices is None or self.need[self.gpu] <= 0:
-            return True
-        free = self.devices + np.sum([unit.devices for unit in units if unit.devices is not None], axis=0)
-        asks = float(self.need[self.gpu])
-        return int((free >= _WHOLE).sum()) >= asks if asks >= 1 else bool((free + _TINY >= asks).any())
-
-
-def _total(amounts: Floats, rows: Sequence[int], nothing: Floats) -> Floats:
-    if len(rows) == 1:
-        return np.asarray(amounts[rows[0]])
-    return np.asarray(amounts[list(rows)].sum(axis=0)) if rows else nothing
-
-
-def _cost(units: Sequence[_Unit]) -> tuple[float, ...]:
-    return (
-        float(max((unit.standing for unit in units), default=0)),
-        float(sum(len(unit.rows) for unit in units)),
-        sum(unit.lost for unit in units),
-    )
-
-
-def hopeful(asked: Asked, offered: Offered, living: Living, *, standing: Ints, reclaims: Bools) -> Ints:
-    """Return those demands for which the end of all that matters less would make room on some node; cheap, and never too few.
-
-    Parameters
-    ----------
-    standing : int array, shape (n,)
-        Aged priority of each demand.
-    reclaims : bool array, shape (n,)
-        Demands that take back what was lent, whatever the priority of those that hold it.
-    """
-    gives = np.where(living.preemptible[:, None], living.amounts, living.spare)
-    useful = (gives > 0).any(axis=1)
-    found = np.zeros(len(asked), dtype=bool)
-    for level in np.unique(standing).tolist():
-        rows = np.flatnonzero((standing == level) & ~reclaims)
-        found[rows] = _roomy(asked, offered, living, np.where((useful & (living.standing <= level))[:, None], gives, 0.0), rows)
-    rows = np.flatnonzero(reclaims)
-    found[rows] = _roomy(asked, offered, living, gives, rows)
-    return np.flatnonzero(found)
-
-
-def _roomy(asked: Asked, offered: Offered, living: Living, gives: Floats, rows: Ints) -> Bools:
-    """Return which of `rows` would fit on a node once all there have given what they can."""
-    room, need, kind = offered.free.copy(), asked.minimum[rows], asked.kind[rows]
-    givers = np.flatnonzero((gives > 0).any(axis=1)) if len(rows) else rows
-    np.add.at(room, living.node[givers], gives[givers])
-    found = np.zeros(len(rows), dtype=bool)
-    for node in np.unique(living.node[givers]).tolist():
-        fits = ((need <= room[node] + offered.slack[node]) | (need <= 0)).all(axis=1)
-        found |= fits & offered.allowed[kind, node]
-    return found

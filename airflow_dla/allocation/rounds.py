@@ -100,7 +100,7 @@ def situated(policy: Policy, held: Sequence[Held], pending: Sequence[Demand], no
     """
     used = summed((one.demand.team, one.charged().amounts) for one in held)
     ends = {one.grant.id: end for one in held if (end := _end(one, policy, now)) is not None}
-    reclaims = policy.reclaims | reclaiming(pending, policy.teams, used, now)
+    reclaims = reclaiming(pending, policy.teams, used, now)
     return replace(policy, used=used, ends={**(policy.ends or {}), **ends}, reclaims=reclaims)
 
 
@@ -119,7 +119,7 @@ def _planned(cluster: Sequence[Node], held: Sequence[Held], pending: Sequence[De
     """Plan beside what is charged; what is becoming free is held for those who will be served then."""
     charged = [one.charged() for one in held]
     answer = plan(cluster, charged, pending, policy, now)
-    leaving = [one for one in held if one.stopping or one.charged() != settled(one)]
+    leaving = [one for one in held if one.stopping or one.charged().amounts != settled(one).amounts]
     if not (leaving and answer.waiting):
         return answer
     outlook = Outlook(cluster, pending, policy, now)

@@ -247,7 +247,7 @@ def _asked(
         priority=np.array([demand.priority for demand in pending], dtype=np.intp),
         created=created,
         rank=_ranks([demand.id for demand in pending]),
-        aged=_aged(pending, created, now, policy),
+        aged=raised(pending, created, now, policy),
         age=np.maximum(0.0, now - created),
         ends=_ends(pending, policy, now),
         kind=kind,
@@ -276,7 +276,7 @@ def _ends(pending: Sequence[Demand], policy: Policy, now: float) -> Floats:
     return now + own
 
 
-def _aged(pending: Sequence[Demand], created: Floats, now: float, policy: Policy) -> Ints:
+def raised(pending: Sequence[Demand], created: Floats, now: float, policy: Policy) -> Ints:
     """Return what waiting adds to priorities: to those who reclaim what was lent so much that they go first."""
     aged = waited(created, now, policy.ageing_s)
     if policy.reclaims:
