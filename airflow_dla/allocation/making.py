@@ -199,7 +199,7 @@ class _Making:
         gang = self.outlook.pending[row].gang
         if gang is None:
             return [row]
-        return [one for one, demand in enumerate(self.outlook.pending) if demand.gang == gang and not view.served(one)]
+        return [one for one in view.solution.order.tolist() if self.outlook.pending[one].gang == gang and not view.served(one)]
 
     def _kind(self, row: int) -> object:
         """Return what demands have in common for which there is room alike."""
@@ -208,11 +208,11 @@ class _Making:
 
     def _rooms(self, state: Rooms, gang: list[int], view: View, *, moved: bool) -> list[Room] | None:
         """Find room for all of a gang, or for one demand; None when there is none, or none is needed."""
+        kept = view.solution.kept
+        elsewhere = () if kept is None or gang[0] in kept.heads else tuple(kept.nodes.tolist())
         found: list[Room] = []
         for row in gang:
             claimant = self._claimant(row, state)
-            kept = view.solution.kept
-            elsewhere = None if kept is None or kept.head == row else kept.node
             # Where nothing was changed yet, what fits does not start for another reason than room.
             room = state.leftover(claimant, kept=elsewhere) if moved or found or len(gang) > 1 else None
             room = room or state.find(claimant, kept=elsewhere)
@@ -239,20 +239,13 @@ class _Making:
                 if not lost.any():
                     return rooms
                 kept = rooms[:-1]
-            rooms = self._whole_gangs(kept)
+            rooms = self._whole_gangs(kept, rooms)
         return []
 
-    def _whole_gangs(self, rooms: list[Room]) -> list[Room]:
-        waiting: dict[str, int] = {}
-        for demand in self.outlook.pending:
-            if demand.gang is not None:
-                waiting[demand.gang] = waiting.get(demand.gang, 0) + 1
-        made: dict[str, int] = {}
-        for room in rooms:
-            gang = room.claimant.demand.gang
-            if gang is not None:
-                made[gang] = made.get(gang, 0) + 1
-        return [room for room in rooms if (gang := room.claimant.demand.gang) is None or made[gang] == waiting[gang]]
+    def _whole_gangs(self, kept: list[Room], rooms: Sequence[Room]) -> list[Room]:
+        """Leave out what is left of a gang of which a room was left out."""
+        lost = {room.claimant.demand.gang for room in rooms if room not in kept} - {None}
+        return [room for room in kept if room.claimant.demand.gang not in lost]
 
     def _without_those_soon_served(self, rooms: list[Room]) -> list[Room]:
         """Preempt nobody for what ends by itself in time."""
@@ -264,7 +257,7 @@ class _Making:
         patient = [room for room in rooms if room.victims and then.served(room.claimant.row)]
         if patient:
             self._again(min(ends[name] for name in soon))
-        return self._whole_gangs([room for room in rooms if room not in patient])
+        return self._whole_gangs([room for room in rooms if room not in patient], rooms)
 
     def _once_made(self, rooms: Sequence[Room]) -> View:
         """Return what will be once rooms are made, and those who stopped for them ask again."""
@@ -273,7 +266,9 @@ class _Making:
         less = given_back(rooms, self.living.held, self.outlook.asked.resources)
         live = [(team, _less(grant, less.get(grant.id, {}))) for team, grant in self.live.settled if grant.id not in gone]
         asking = [*self.outlook.pending, *(one.demand for one in stops)]
-        return Outlook(self.outlook.cluster, asking, self.outlook.policy, self.now).given(live)
+        policy = self.outlook.policy
+        policy = replace(policy, started=frozenset(policy.started) - {one.demand.gang for one in stops})
+        return Outlook(self.outlook.cluster, asking, policy, self.now).given(live)
 
 
 def given_back(rooms: Sequence[Room], held: Sequence[Held], resources: Sequence[str]) -> dict[str, dict[str, float]]:

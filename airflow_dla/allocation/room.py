@@ -9,7 +9,7 @@ possible. Nothing that is chosen could be left out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ class Claimant:
     reclaims: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Room:
     """How room is made for a demand.
 
@@ -96,13 +96,13 @@ class Rooms:
         self._on = [np.flatnonzero(living.node == node) for node in range(len(cluster))]
         self._seats = {node: {gpu: seat for seat, gpu in enumerate(cluster[node].gpu_ids)} for node in self.devices}
 
-    def find(self, claimant: Claimant, *, kept: int | None = None) -> Room | None:
+    def find(self, claimant: Claimant, *, kept: Collection[int] = ()) -> Room | None:
         """Return the cheapest way to make room on one node, None when there is none.
 
         Parameters
         ----------
-        kept : int or None
-            A node that is kept for somebody else.
+        kept : collection of int
+            Nodes that are kept for somebody else.
         """
         alive = np.flatnonzero(~self.gone)
         shrinks, stops = np.zeros(len(self.gone), dtype=bool), np.zeros(len(self.gone), dtype=bool)
@@ -144,7 +144,7 @@ class Rooms:
                 cost[node] = min(cost[node], (1.0, float(living.standing[best]), 1.0, float(lost[best])))
         return sorted(cost, key=lambda node: (cost[node], self.cluster[node].name))
 
-    def leftover(self, claimant: Claimant, *, kept: int | None = None) -> Room | None:
+    def leftover(self, claimant: Claimant, *, kept: Collection[int] = ()) -> Room | None:
         """Return a node where a demand fits as it is, None when there is none."""
         need = self.asked.minimum[claimant.row]
         for node in self._able(claimant, kept):
@@ -167,11 +167,11 @@ class Rooms:
         other.lending = self.lending.copy()
         return other
 
-    def _able(self, claimant: Claimant, kept: int | None) -> list[int]:
+    def _able(self, claimant: Claimant, kept: Collection[int]) -> list[int]:
         """Return the nodes that a demand may use and that are large enough, by name."""
         need = self.asked.minimum[claimant.row]
         able = self.offered.allowed[self.asked.kind[claimant.row]] & (need <= self.offered.capacity + self.offered.slack).all(axis=1)
-        return sorted((node for node in np.flatnonzero(able).tolist() if node != kept), key=lambda node: self.cluster[node].name)
+        return sorted((node for node in np.flatnonzero(able).tolist() if node not in kept), key=lambda node: self.cluster[node].name)
 
     def take(self, room: Room) -> None:
         """Count a room as made and given to its claimant."""
@@ -217,7 +217,8 @@ class Rooms:
         grant = self.living.held[row].grant
         shares = np.zeros(len(self.devices[node]))
         for gpu in grant.gpu_ids:
-            shares[self._seats[node][gpu]] = min(1.0, grant.amounts.get("gpu", 1.0))
+            if gpu in self._seats[node]:
+                shares[self._seats[node][gpu]] = min(1.0, grant.amounts.get("gpu", 1.0))
         return shares
 
     # One node

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_dla.allocation.adjusting import Adjustment, Coming, adjust
+from airflow_dla.allocation.gangs import started_gangs
 from airflow_dla.allocation.lending import reclaiming
 from airflow_dla.allocation.living import settled, summed
 from airflow_dla.allocation.outlook import Outlook
@@ -93,7 +94,7 @@ def _charged(policy: Policy, held: Sequence[Held], payments: Mapping[str, float]
 
 
 def situated(policy: Policy, held: Sequence[Held], pending: Sequence[Demand], now: float) -> Policy:
-    """Return a policy with what live grants tell: what teams use, when grants end, who takes back what was lent.
+    """Return a policy with what live grants tell: what teams use, when grants end, who takes back what was lent, which gangs run.
 
     A job that runs longer than expected is expected to run twice as long, and so on; one that
     was told to stop ends soon. Ends that nobody knows are left out.
@@ -101,7 +102,8 @@ def situated(policy: Policy, held: Sequence[Held], pending: Sequence[Demand], no
     used = summed((one.demand.team, one.charged().amounts) for one in held)
     ends = {one.grant.id: end for one in held if (end := _end(one, policy, now)) is not None}
     reclaims = reclaiming(pending, policy.teams, used, now)
-    return replace(policy, used=used, ends={**(policy.ends or {}), **ends}, reclaims=reclaims)
+    started = started_gangs([one for one in held if not one.stopping])
+    return replace(policy, used=used, ends={**(policy.ends or {}), **ends}, reclaims=reclaims, started=started)
 
 
 def _end(held: Held, policy: Policy, now: float) -> float | None:

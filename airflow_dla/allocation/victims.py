@@ -14,7 +14,7 @@ WHOLE = 1.0 - 1e-9
 TINY = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
     """What stops together.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -149,6 +150,28 @@ def test_a_gang_stops_as_a_whole() -> None:
     preempted = decide(held, [ask("urgent", 4, priority=5)], nodes=2).adjustment.preempted
     assert set(preempted) == {"g1", "g2"}
     assert any("with its gang" in why for why in preempted.values())
+
+
+def test_room_is_made_for_a_whole_gang_or_not_at_all() -> None:
+    """Two members need two nodes; where one of them cannot be freed, nobody stops."""
+    gang = [ask(name, 8, priority=5, gang="g", gang_size=2) for name in ("g1", "g2")]
+    held = [runs(ask(f"b{n}", 8, preemptible=True), node=f"n{n}") for n in (1, 2)]
+    found = decide(held, gang, nodes=2)
+    assert set(found.adjustment.preempted) == {"b1", "b2"}
+    assert set(found.adjustment.coming) == {"g1", "g2"}
+    held[1] = runs(ask("b2", 8), node="n2")
+    assert not decide(held, gang, nodes=2).adjustment.preempted
+
+
+def test_slices_of_gpus_are_freed_as_well() -> None:
+    """A slice that a preemptible job holds goes to whom it is made for, and to nobody in between."""
+    node = Node(name="n1", capacity={"mig-1g.10gb": 2.0, "cpu": 8.0}, mig_ids={"1g.10gb": ("a", "b")})
+    held = [runs(ask(name, request={"mig-1g.10gb": 1}, preemptible=True), gpu_ids=(name,), since=float(name == "b")) for name in ("a", "b")]
+    waits = [ask("urgent", request={"mig-1g.10gb": 1}, priority=5), ask("later", request={"mig-1g.10gb": 1})]
+    assert set(allocate([node], held, waits, Policy(), NOW).adjustment.preempted) == {"b"}
+    held[1] = dataclasses.replace(held[1], stopping=True)
+    assert not allocate([node], held, waits, Policy(), NOW).adjustment.preempted
+    assert set(allocate([node], held[:1], waits, Policy(), NOW).plan.grants) == {"urgent"}
 
 
 def test_gpus_are_freed_device_by_device() -> None:

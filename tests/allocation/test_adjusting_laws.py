@@ -28,8 +28,8 @@ Problem = tuple[list[Node], list[Held], list[Demand]]
 
 @st.composite
 def demands(draw: Callable[..., Any], prefix: str, most: int, *, gpus: bool) -> list[Demand]:
-    """Make demands that differ in all that preemption looks at."""
-    return [
+    """Make demands that differ in all that preemption looks at, some of them a gang."""
+    found = [
         Demand(
             id=f"{prefix}{index}",
             request=draw(requests(gpus=gpus)),
@@ -38,9 +38,12 @@ def demands(draw: Callable[..., Any], prefix: str, most: int, *, gpus: bool) -> 
             priority=draw(st.integers(0, 4)),
             created_at=NOW - draw(st.sampled_from([0.0, 10.0, 700.0, 5_000.0])),
             preemptible=draw(st.booleans()),
+            gang=draw(st.sampled_from([None, None, None, prefix])),
         )
         for index in range(draw(st.integers(0, most)))
     ]
+    together = sum(demand.gang is not None for demand in found)
+    return [replace(demand, gang_size=together) if demand.gang else demand for demand in found]
 
 
 @st.composite
@@ -194,10 +197,11 @@ def _confirm(one: Held) -> Held | None:
 def test_no_victim_is_needless(problem: Problem, policy: Policy) -> None:
     """For a single demand: leave out any victim, or any gang, and it does not start."""
     cluster, held, pending = problem
-    waits = pending[:1]
+    waits = [replace(demand, gang=None, gang_size=1) for demand in pending[:1]]
     found = allocate(cluster, held, waits, policy, NOW)
     for spared in found.adjustment.preempted:
-        stays = [one for one in held if one.grant.id == spared]
+        gang = next(one.demand.gang for one in held if one.grant.id == spared)
+        stays = [one for one in held if one.grant.id == spared or (gang is not None and one.demand.gang == gang)]
         then = allocate(cluster, [*after(held, found), *stays], waits, policy, NOW)
         assert not then.plan.grants
 
