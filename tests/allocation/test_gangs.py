@@ -155,13 +155,13 @@ def test_the_head_of_the_queue_may_be_a_gang() -> None:
     assert answer.waiting["a"].text.endswith("it starts on n0, n1 at about 100")
     assert answer.waiting["c"].binding == "queue"
     assert set(decide(nodes(4, 4), asked, live=live, ends=ends, runs={"c": 90.0}).grants) == {"c"}
-    assert not decide(nodes(4, 4), asked, live=live, ends={}).grants
+    assert not decide(nodes(4, 4), asked, live=live, ends={}, drain_after_s=0.0).grants
 
 
 def test_a_gang_that_would_fit_may_not_delay_the_head() -> None:
     """It says for whom its nodes are kept."""
     asked = [member("a", gang=None, size=1, gpu=4), member("b", gpu=1), member("c", gpu=1)]
-    answer = decide(nodes(4), asked, live=[_held("n0", 2)], ends={})
+    answer = decide(nodes(4), asked, live=[_held("n0", 2)], ends={}, drain_after_s=0.0)
     assert answer.waiting["b"].binding == "queue"
     assert "gang g would fit, but what is free on n0 is kept for the head of the queue" in answer.waiting["b"].text
 
