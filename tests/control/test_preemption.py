@@ -13,6 +13,7 @@ import pytest
 from contracts.runtime import wait_until
 from fixtures_workspace import job_spec
 
+from airflow_dla.allocation import Policy
 from airflow_dla.control import Crew, Follow, Listener, Timing, Workspace, ship_code
 from airflow_dla.ledger import Attempt, Decision, Snapshot, SqlLedger
 from airflow_dla.runtime.local import LocalRuntime
@@ -59,7 +60,8 @@ def one_cpu(workspace: Workspace, sqlite_ledger: SqlLedger, tmp_path: Path) -> W
     sqlite_ledger.register_node(Node(name="here", capacity={"cpu": 1.0, "memory": 4.0}), host="here")
     timing = Timing(poll_s=0.05, eager_s=0.02, renew_s=0.5, reap_s=60.0)
     runtime = LocalRuntime(tmp_path / "jobs", node="here")
-    return replace(workspace, runtimes={"here": runtime}, timing=timing)
+    hasty = Policy(min_run_s=0.0, patience_s=0.0)
+    return replace(workspace, runtimes={"here": runtime}, timing=timing, policy=hasty)
 
 
 Spec = Callable[..., JobSpec]
@@ -104,13 +106,6 @@ def model(attempt: Attempt) -> str:
     return attempt.exit.outputs["model"].digest
 
 
-def make_way(seen: Snapshot) -> Decision:
-    """Stop what may be stopped for the first that waits and matters more."""
-    first = max(seen.pending, key=lambda demand: demand.priority)
-    less = (held for held in seen.held if held.demand.preemptible and held.demand.priority < first.priority)
-    return Decision(preempted={held.grant.id: f"for {first.id}" for held in less if not held.stopping})
-
-
 @pytest.mark.parametrize("looks", [True, False])
 def test_the_result_is_that_of_an_undisturbed_run(one_cpu: Workspace, spec: Spec, tmp_path: Path, *, looks: bool) -> None:
     """A job that makes way goes on from its checkpoint after the other, in the same Airflow try, and writes the same bytes."""
@@ -120,7 +115,6 @@ def test_the_result_is_that_of_an_undisturbed_run(one_cpu: Workspace, spec: Spec
     wait_until(lambda: any(line.startswith("step 10") for line in low.lines), 30)
     high = Followed(crew, spec("high", steps=5, priority=9))
     first = low.follow.attempt
-    one_cpu.ledger.round(make_way, holder="round", lease_s=60.0, force=True)
     other, second = high.end(), low.end()
 
     assert model(second) == model(undisturbed)
