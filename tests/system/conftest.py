@@ -44,9 +44,19 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres_ledger: tuple[Pos
     if postgres_ledger is not None:
         extra = {"ledger": postgres_ledger[1], "capacity": {"cpu": 2}}
         env["AIRFLOW_CONN_DLA_POSTGRES"] = json.dumps({"conn_type": "dla", "extra": extra})
+    env["AIRFLOW_CONN_DLA_HASTY"] = json.dumps({"conn_type": "dla", "extra": _hasty(home)})
     with AirflowServer(home, Path(__file__).parent / "dags", env=env) as server:
         server.request("POST", "pools", json={"name": "narrow", "slots": 4})
         yield server
+
+
+def _hasty(home: Path) -> dict[str, Any]:
+    """Make a workspace of one CPU whose rounds preempt at once, and return its connection's extra."""
+    extra = {"ledger": f"sqlite:///{home}/hasty.db", "capacity": {"cpu": 1}, "jobs_folder": str(home / "hasty")}
+    ledger = connect(extra["ledger"])
+    ledger.upgrade()
+    ledger.close()
+    return {**extra, "allocation": {"min_run_s": 0, "patience_s": 0}}
 
 
 @pytest.fixture

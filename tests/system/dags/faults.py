@@ -39,6 +39,9 @@ one("job_timeout", execution_timeout=timedelta(seconds=15), retries=0)
 for name, deferrable in (("job_postgres", True), ("job_postgres_sync", False)):
     one(name, dla_conn_id="dla_postgres", request={"cpu": 1, "memory": "256MiB"}, deferrable=deferrable)
 
+for name, policy in (("job_low", {"preemptible": True}), ("job_high", {"priority": 5})):
+    one(name, dla_conn_id="dla_hasty", request={"cpu": 1, "memory": "256MiB"}, policy=policy, retries=0)
+
 with DAG("job_pipeline", schedule=None):
     data = PrepareDataOperator(task_id="prepare", agent=counter, args=args("prepare", pace="0.5"), outputs=["model"])
     fit = TrainModelOperator(
