@@ -25,6 +25,25 @@ _DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept at one time from demands that would still be there.
+
+    Parameters
+    ----------
+    room : float array, shape (G, R)
+        What they may take of each node; infinite where nothing is kept.
+    staying : bool array, shape (n,)
+        Demands that would still be there.
+    growing : bool array, shape (n,)
+        Demands that may not grow into what is kept.
+    """
+
+    room: Floats
+    staying: Bools
+    growing: Bools
+
+
+@dataclass(frozen=True, slots=True)
 class Promise:
     """What the head of the queue is promised.
 
@@ -57,6 +76,12 @@ class Promise:
     def node(self) -> int:
         """Where it starts, of a gang one of its nodes."""
         return int(self.nodes[0])
+
+    def kept(self, nodes: int) -> Kept:
+        """Return the promise as what is kept on one of so many nodes: not even those before the head grow into it."""
+        room = np.full((nodes, self.room.shape[1]), np.inf)
+        room[self.nodes] = self.room
+        return Kept(room, self.staying, np.ones(len(self.staying), dtype=bool))
 
 
 @dataclass(frozen=True, slots=True)

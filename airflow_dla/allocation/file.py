@@ -32,7 +32,20 @@ _LIVE = ("since", "granted", "gpu_ids", "rigid")
 _CLUSTER = "cluster"
 _TIMES = ("drain_after_s", "grace_s", "min_run_s", "patience_s")
 _TERMS = ("term_s", "half_life_s")
-_POLICY = ("strategy", "shedding", "costs", "weights", "quotas", "budgets", "ageing_s", "min_gain", *_TIMES, *_TERMS)
+_POLICY = (
+    "strategy",
+    "shedding",
+    "costs",
+    "weights",
+    "quotas",
+    "budgets",
+    "ageing_s",
+    "min_gain",
+    "shortage_cost",
+    "holding_cost",
+    *_TIMES,
+    *_TERMS,
+)
 _NOW_S = 600.0
 
 
@@ -240,7 +253,8 @@ def read_policy(raw: object, where: str = "policy") -> Policy:
 
     ``strategy``, ``shedding``, ``costs``, ``weights``, ``quotas`` (amounts by team),
     ``budgets`` (tokens by team), ``ageing_s``, ``drain_after_s``, ``grace_s``, ``min_run_s``,
-    ``patience_s``, ``min_gain``, ``term_s`` and ``half_life_s``, all optional.
+    ``patience_s``, ``min_gain``, ``term_s``, ``half_life_s``, ``shortage_cost`` and
+    ``holding_cost``, all optional.
 
     Raises
     ------
@@ -266,6 +280,8 @@ def read_policy(raw: object, where: str = "policy") -> Policy:
         quotas={team: dict(most) for team, most in mapping_of(amounts)(given.get("quotas") or {}, f"{where}.quotas").items()},
         budgets=mapping_of(amount)(given.get("budgets") or {}, f"{where}.budgets"),
         ageing_s=optional(positive(seconds))(given.get("ageing_s"), f"{where}.ageing_s"),
+        shortage_cost=amount(given.get("shortage_cost", 4.0), f"{where}.shortage_cost"),
+        holding_cost=amount(given.get("holding_cost", 1.0), f"{where}.holding_cost"),
         min_gain=amount(given.get("min_gain", 0.1), f"{where}.min_gain"),
         **times,
     )

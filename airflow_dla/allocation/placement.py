@@ -9,11 +9,11 @@ is left of the GPUs is of use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from airflow_dla.allocation.backfill import Promise
+from airflow_dla.allocation.backfill import Kept
 from airflow_dla.allocation.devices import Devices
 from airflow_dla.allocation.limits import TeamTree
 from airflow_dla.allocation.seating import Seating, is_seated
@@ -37,8 +37,8 @@ class Packing:
         Which is filled first.
     tree : `TeamTree` or None
         Guarantees, borrowing and lending limits of teams.
-    kept : `Promise` or None
-        What is kept for the head of the queue.
+    kept : sequence of `Kept`
+        What is kept for the head of the queue, and for jobs that are expected.
 
     Attributes
     ----------
@@ -51,40 +51,38 @@ class Packing:
     """
 
     def __init__(
-        self, asked: Asked, offered: Offered, size: Floats, nodes: Ints, *, tree: TeamTree | None = None, kept: Promise | None = None
+        self, asked: Asked, offered: Offered, size: Floats, nodes: Ints, *, tree: TeamTree | None = None, kept: Sequence[Kept] = ()
     ) -> None:
         self.asked, self.offered, self.nodes, self.tree, self.kept = asked, offered, nodes, tree, kept
         self.size = self._sized(size)
         self.where = np.full(len(asked), -1, dtype=np.intp)
-        self.free, self.slack = offered.free.copy(), offered.slack
-        if kept is not None:
-            self._keep(kept)
+        self.free = np.hstack([offered.free, *(each.room for each in kept)])
+        self.slack = np.hstack([offered.slack] * (1 + len(kept)))
         self.quota = offered.quota.copy()
         self.own = np.empty((0, 0)) if tree is None else tree.used.copy()
         self.devices = {node: Devices(free) for node, free in offered.devices.items()}
 
     def _sized(self, size: Floats) -> Floats:
-        """Add what demands would still hold when the head of the queue starts: as many columns again."""
-        if self.kept is None:
-            return size.copy()
-        staying = size * self.kept.staying[:, None]
-        if self.asked.gpu is not None:
-            # A share of a GPU keeps the head from all of it.
-            staying[:, self.asked.gpu] = np.ceil(staying[:, self.asked.gpu])
-        return np.hstack([size, staying])
+        """Add what demands would still hold when something is kept: as many columns again for each time."""
+        return np.hstack([size, *(self._staying(size, kept) for kept in self.kept)])
 
-    def _keep(self, kept: Promise) -> None:
-        then = np.full(self.free.shape, np.inf)
-        then[kept.nodes] = kept.room
-        self.free, self.slack = np.hstack([self.free, then]), np.hstack([self.slack, self.slack])
+    def _staying(self, size: Floats, kept: Kept) -> Floats:
+        staying = size * kept.staying[:, None]
+        if self.asked.gpu is not None:
+            # A share of a GPU keeps others from all of it.
+            staying[:, self.asked.gpu] = np.ceil(staying[:, self.asked.gpu])
+        return staying
 
     def held_back(self) -> Floats:
-        """Return what nobody may grow into, since the head of the queue needs it, shape (G, R)."""
+        """Return what nobody may grow into, since it is kept, shape (G, R)."""
         resources = self.asked.minimum.shape[1]
-        if self.kept is None:
-            return np.zeros((len(self.free), resources))
-        now, then = self.free[:, :resources], self.free[:, resources:]
-        return np.maximum(0.0, now - np.maximum(0.0, then))
+        now, back = self.free[:, :resources], np.zeros((len(self.free), resources))
+        elastic = np.logical_or.reduce(self.asked.wanted > self.asked.minimum, axis=1) & (self.where >= 0)
+        for place, kept in enumerate(self.kept, start=1):
+            nodes = np.unique(self.where[elastic & kept.growing])
+            then = self.free[nodes, place * resources : (place + 1) * resources]
+            back[nodes] = np.maximum(back[nodes], now[nodes] - np.maximum(0.0, then))
+        return back
 
     def seat(self, order: Ints, where: Ints) -> None:
         """Place demands, in order, on the nodes chosen for them; those that do not fit there are left."""
@@ -178,7 +176,7 @@ class Packing:
             left = left[~np.isin(left, passing)] if len(placed) < len(passing) else left[:0]
 
     def _is_seated(self, rows: Ints) -> bool:
-        return self.kept is None and is_seated(self.asked, self.offered, rows, self.size)
+        return not self.kept and is_seated(self.asked, self.offered, rows, self.size)
 
     def _seating(self, rows: Ints) -> Seating:
         return Seating(self.asked, self.offered, size=self.size, rows=rows, nodes=self.nodes, free=self.free, devices=self.devices)
@@ -282,7 +280,7 @@ def place(
     *,
     where: Ints | None = None,
     tree: TeamTree | None = None,
-    kept: Promise | None = None,
+    kept: Sequence[Kept] = (),
 ) -> Packing:
     """Find a node for every demand that fits.
 

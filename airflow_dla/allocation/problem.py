@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from airflow_dla.allocation.forecast.holds import Hold
+from airflow_dla.allocation.forecast.quantiles import newsvendor
 from airflow_dla.allocation.teams import TeamShare, check_teams
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import RESOURCES, Grant, Reason
@@ -83,6 +85,12 @@ class Policy:
         Seconds after which ``auction`` sells the shares of preemptible jobs again.
     half_life_s : float
         Past use that lies so many seconds back counts half.
+    holds : tuple of `Hold`
+        What is kept for jobs that are expected, from demands that matter less and would
+        stay too long; `airflow_dla.allocation.forecast.holds` makes them.
+    shortage_cost, holding_cost : float
+        What a second of waiting costs a job that was expected, and a second of idleness what
+        is kept for it; their ratio says how much is kept, and which quantiles are forecast.
     """
 
     strategy: str = "lp"
@@ -107,6 +115,9 @@ class Policy:
     over: frozenset[str] = frozenset()
     term_s: float = 1200.0
     half_life_s: float = 86_400.0
+    holds: tuple[Hold, ...] = ()
+    shortage_cost: float = 4.0
+    holding_cost: float = 1.0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -119,6 +130,7 @@ class Policy:
         for who, weight in self.weights.items():
             if weight <= 0:
                 raise InvalidSpec(f"policy.weights.{who} must be > 0, got {weight:g}")
+        newsvendor(self.shortage_cost, self.holding_cost)
         self._check_times_and_tokens()
         self._check_adjustment()
         check_teams(self.teams, self.quotas)

@@ -186,12 +186,12 @@ class Reasons:
         )  # fmt: skip
         apart = np.asarray((self.asked.minimum[rows] > self.solution.lent[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
         fits = self._fits(found).tolist()
-        barred, kept = self.solution.admission.barred, self.solution.kept
+        aside, kept = {*self.solution.admission.barred, *self.solution.refused}, self.solution.kept
         for place, (row, hopeless, beyond, position, node, column, shortfall, room) in enumerate(facts):
             if hopeless and row not in gangs.never:
                 yield _never(self.asked, self.offered, largest, place, row)
-            elif row in barred:
-                yield rules.budget(row, barred[row], position)
+            elif row in aside:
+                yield rules.aside(row, node, position)
             elif gangs.has(row):
                 yield gangs.reason(row, position)
             elif beyond:

@@ -74,7 +74,9 @@ def allocate(cluster: Sequence[Node], held: Sequence[Held], pending: Sequence[De
         held = [replace(one, stopping=True) if one.grant.id in resale.lost else one for one in held]
         policy = situated(_charged(policy, held, resale.payments), held, pending, now)
     answer = _planned(cluster, held, pending, policy, now)
-    found = adjust(cluster, held, pending, answer, policy, now)
+    # Who waits for somebody who is expected has the room: none is made for him.
+    hoping = [demand for demand in pending if demand.id not in answer.waiting or answer.waiting[demand.id].binding != "expected"]
+    found = adjust(cluster, held, hoping, answer, policy, now)
     waiting = {name: _coming(reason, found.coming.get(name)) for name, reason in answer.waiting.items()}
     return Allocation(
         plan=replace(answer, waiting=waiting),

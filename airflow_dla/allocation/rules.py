@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from airflow_dla.allocation.backfill import Promise
+from airflow_dla.allocation.forecast.holds import Hold, clock
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.solve import Solution
 from airflow_dla.allocation.table import Asked, Floats, Offered
@@ -35,6 +36,13 @@ class Rules:
     offered: Offered
     solution: Solution
     policy: Policy
+
+    def aside(self, row: int, node: int, position: int) -> Reason:
+        """Explain a demand that would fit, had its team the tokens, or were nobody else expected."""
+        barred = self.solution.admission.barred
+        if row in barred:
+            return self.budget(row, barred[row], position)
+        return self.expected(self.policy.holds[self.solution.refused[row]], node, position)
 
     def budget(self, row: int, tokens: float, position: int) -> Reason:
         """Explain a demand that its team cannot pay."""
@@ -71,6 +79,21 @@ class Rules:
         names, known = self._kept_nodes(kept), bool(np.isfinite(kept.at))
         promised = f"it starts on {names} at about {kept.at:.0f}" if known else self._are_kept(names, kept)
         return replace(reason, expected_start=kept.at if known else None, text=f"{reason.text}; {promised}")
+
+    def expected(self, hold: Hold, node: int, position: int) -> Reason:
+        """Explain a demand that would fit, but would be in the way of a job that is expected."""
+        name = self.offered.names[node]
+        return Reason(
+            binding="expected",
+            node=name,
+            position=position,
+            unblock=(
+                f"wait until {hold.name} has come, or is given up at about {clock(hold.until)}",
+                f"raise its priority to that of {hold.name}, {hold.priority}",
+                "let it end before then",
+            ),
+            text=f"waits as number {position}: what is free on {name} is kept for {hold.text()}",
+        )
 
     def _promise(self) -> Promise:
         assert self.solution.kept is not None, "only where something is kept for the head of the queue"

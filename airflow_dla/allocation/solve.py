@@ -10,8 +10,9 @@ import numpy as np
 
 from airflow_dla.allocation import auction, fair, greedy, lp, price
 from airflow_dla.allocation.admission import Admission
-from airflow_dla.allocation.backfill import Promise, promise
+from airflow_dla.allocation.backfill import Kept, Promise, promise
 from airflow_dla.allocation.devices import Devices
+from airflow_dla.allocation.holding import holding
 from airflow_dla.allocation.limits import TeamTree, read_teams
 from airflow_dla.allocation.placement import Packing, place
 from airflow_dla.allocation.problem import Policy
@@ -56,6 +57,8 @@ class Solution:
         What the strategy answered.
     kept : `Promise` or None
         What backfill keeps for the head of the queue.
+    refused : mapping of demand to hold
+        Demands that would fit, had nothing been kept for jobs that are expected.
     """
 
     order: Ints
@@ -69,6 +72,7 @@ class Solution:
     devices: Mapping[int, Devices]
     admission: Admission
     kept: Promise | None
+    refused: Mapping[int, int]
 
 
 def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
@@ -82,7 +86,7 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
     admission = _together(asked, offered, ADMISSIONS[policy.strategy](asked, offered, policy))
     turn = shedding_order(asked)
     tree = _tree(asked, offered, policy)
-    packing, kept = _placed(asked, offered, admission, turn, tree, drain_after_s=policy.drain_after_s)
+    packing, kept, refused = _placed(asked, offered, admission, turn, tree, drain_after_s=policy.drain_after_s)
     held = packing.held_back()
     settling = Settling(asked, replace(offered, free=offered.free - held), policy, packing, rows=turn[packing.where[turn] >= 0])
     settling.settle()
@@ -105,6 +109,7 @@ def solve(asked: Asked, offered: Offered, policy: Policy) -> Solution:
         devices=settling.devices,
         admission=admission,
         kept=kept,
+        refused=refused,
     )
 
 
@@ -137,19 +142,28 @@ def _tree(asked: Asked, offered: Offered, policy: Policy) -> TeamTree | None:
 
 def _placed(
     asked: Asked, offered: Offered, admission: Admission, turn: Ints, tree: TeamTree | None, *, drain_after_s: float
-) -> tuple[Packing, Promise | None]:
-    """Place demands; where ends are known, once more with what the head of the queue needs kept for it."""
+) -> tuple[Packing, Promise | None, Mapping[int, int]]:
+    """Place demands; once more with what expected jobs need kept, and once more with what the head of the queue does."""
     order = admission.order[~left_out(asked, admission)[admission.order]]
-    packing = place(asked, offered, order, turn, where=admission.where, tree=tree)
+
+    def placed(*kept: Kept) -> Packing:
+        return place(asked, offered, order, turn, where=admission.where, tree=tree, kept=kept)
+
+    packing = placed()
+    held = holding(asked, offered, order, packing.where)
+    if held.kept:
+        packing = placed(*held.kept)
+    refused = held.refused(asked, offered, packing.where, packing.free[:, : len(asked.resources)])
     if offered.leaving is None:
-        return packing, None
+        return packing, None, refused
     beyond: Bools = np.asarray((asked.minimum > np.maximum(packing.quota, 0.0)[asked.team] * (1 + RELATIVE)).any(axis=1))
     if tree is not None:
         beyond |= (asked.minimum > tree.available(packing.own)[asked.team] + tree.slack).any(axis=1)
+    beyond[list(refused)] = True
     kept = promise(asked, offered, order, packing.where, beyond, drain_after_s=drain_after_s)
     if kept is None:
-        return packing, None
-    return place(asked, offered, order, turn, where=admission.where, tree=tree, kept=kept), kept
+        return packing, None, refused
+    return placed(kept.kept(len(offered.names)), *held.kept), kept, refused
 
 
 def shedding_order(asked: Asked) -> Ints:

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from airflow_dla.allocation.forecast.holds import Hold
 from airflow_dla.allocation.gangs import Gangs, read_gangs
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.specs import RESOURCES, Demand, Grant, Node, Request
@@ -150,6 +151,34 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """What H expected jobs will need.
+
+    Parameters
+    ----------
+    need : float array, shape (H, R)
+        Of the resources that demands name.
+    at, end : float array, shape (H,)
+        From when until when, seconds since the epoch.
+    lead : float array, shape (H,)
+        How far ahead that begins, s.
+    spare : float array, shape (H,)
+        A demand that goes on no longer than so many seconds beyond `at` may pass: to refuse it would cost more.
+    priority : int array, shape (H,)
+    allowed : bool array, shape (H, G)
+        Whether the node will do, and could hold all that is needed.
+    """
+
+    need: Floats
+    at: Floats
+    end: Floats
+    lead: Floats
+    spare: Floats
+    priority: Ints
+    allowed: Bools
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """What there is: G nodes, R resources.
 
@@ -174,6 +203,8 @@ class Offered:
         What live grants have on these nodes.
     leaving : `Leaving` or None
         Read only where the policy gives the ends of live grants.
+    awaited : `Awaited` or None
+        Read only where the policy holds anything for expected jobs.
     """
 
     names: tuple[str, ...]
@@ -186,6 +217,7 @@ class Offered:
     held: Floats = field(default_factory=lambda: np.empty((0, 0)))
     leaving: Leaving | None = None
     matches: Ints | None = None
+    awaited: Awaited | None = None
 
 
 def gpu_multiple(gpus: Floats, least: Floats) -> Floats:
@@ -353,7 +385,26 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
         quota=_quota(asked, policy),
         held=held,
         leaving=None if policy.ends is None else _leaving(row_of, live, asked, policy.ends),
+        awaited=_awaited(cluster, asked, policy.holds) if policy.holds else None,
     )
+
+
+def _awaited(cluster: Sequence[Node], asked: Asked, holds: Sequence[Hold]) -> Awaited:
+    need = np.array([[hold.amounts.get(name, 0.0) for name in asked.resources] for hold in holds])
+    return Awaited(
+        need=need.reshape(len(holds), len(asked.resources)),
+        at=np.array([hold.at for hold in holds]),
+        end=np.array([hold.at + hold.run_s for hold in holds]),
+        lead=np.array([hold.lead_s for hold in holds]),
+        spare=np.array([hold.lead_s / hold.patience for hold in holds]),
+        priority=np.array([hold.priority for hold in holds], dtype=np.intp),
+        allowed=np.array([[_may_run(hold, node) for node in cluster] for hold in holds], dtype=bool).reshape(len(holds), len(cluster)),
+    )
+
+
+def _may_run(hold: Hold, node: Node) -> bool:
+    here = hold.place in {"any", node.place} and hold.gpu_type in {None, node.labels.get("gpu_type")}
+    return here and all(amount <= node.capacity.get(name, 0.0) * (1 + RELATIVE) for name, amount in hold.amounts.items())
 
 
 def _leaving(row_of: Mapping[str, int], live: Sequence[Grant], asked: Asked, ends: Mapping[str, float]) -> Leaving:

@@ -18,7 +18,7 @@ _WHY = Arg(("--why",), default="", metavar="TEXT", help="Why, for the log")
 
 def get_cli_commands() -> list[CLICommand]:
     """Return the group ``airflow dla``."""
-    commands = (*_alone(), _ledger(), _nodes(), _teams(), _agents(), _jobs(), _models(), _artifacts())
+    commands = (*_alone(), _ledger(), _nodes(), _teams(), _agents(), _jobs(), _models(), _artifacts(), _forecast())
     return [GroupCommand(name="dla", help="Deep-learning agents: jobs, allocation, models, artifacts", subcommands=commands)]
 
 
@@ -155,3 +155,17 @@ def _artifacts() -> GroupCommand:
         _command("gc", "artifacts.collect", "Delete what no model, young job, checkpoint or pin needs", dry, grace, *_EVERYWHERE),
     )
     return GroupCommand(name="artifacts", help="The artifact store", subcommands=commands)
+
+
+def _forecast() -> GroupCommand:
+    url = Arg(("--url",), metavar="URL", help="Of Airflow's API server (default: [api] base_url)")
+    user = Arg(
+        ("--user",), metavar="NAME", help="Airflow user whose password is in $DLA_AIRFLOW_PASSWORD (default: a token in $DLA_AIRFLOW_TOKEN)"
+    )
+    commands = (
+        _command("show", "forecast.show", "Show which jobs are expected to ask for resources soon", *_EVERYWHERE),
+        _command(
+            "refresh", "forecast.refresh", "Read next runs over Airflow's REST API and write what is expected", url, user, *_EVERYWHERE
+        ),
+    )
+    return GroupCommand(name="forecast", help="What is about to be asked for", subcommands=commands)

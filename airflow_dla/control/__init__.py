@@ -2,14 +2,16 @@
 
 A `Workspace` holds the objects that hooks built. `run_round` grants, `launch` starts
 what was granted, a `Crew` follows many jobs from one thread (a `Follow` each) and takes
-the reaper's turn, `prepare` looks for what would fail before anything is launched.
-`assigned` says which team pays, `usage` who used how much.
+the reaper's turn, `prepare` looks for what would fail before anything is launched,
+`refresh` writes down who is expected and `foretold` what a job will need. `assigned` says
+which team pays, `usage` who used how much.
 """
 
 from airflow_dla.control.again import keeping_place
 from airflow_dla.control.belonging import Origin, assigned, owner
 from airflow_dla.control.crew import Crew
 from airflow_dla.control.follow import Follow, Listener
+from airflow_dla.control.forecast import AUTO, ComingRun, Forecast, foretold, refresh
 from airflow_dla.control.launch import launch
 from airflow_dla.control.prepare import check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.control.reaper import reap
@@ -18,8 +20,11 @@ from airflow_dla.control.usage import Usage, usage
 from airflow_dla.control.workspace import Timing, Workspace
 
 __all__ = [
+    "AUTO",
+    "ComingRun",
     "Crew",
     "Follow",
+    "Forecast",
     "Listener",
     "Origin",
     "Timing",
@@ -28,10 +33,12 @@ __all__ = [
     "assigned",
     "check_entrypoint",
     "decide",
+    "foretold",
     "keeping_place",
     "launch",
     "owner",
     "reap",
+    "refresh",
     "refuse_never_grantable",
     "resolve_inputs",
     "run_round",

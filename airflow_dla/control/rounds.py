@@ -13,6 +13,7 @@ from airflow_dla.allocation.standing import effective
 from airflow_dla.allocation.teams import TeamShare, team_share
 from airflow_dla.allocation.terms import term_over
 from airflow_dla.allocation.timing import next_change
+from airflow_dla.control.forecast import foresee, given_up_at
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import NeverGrantable
 from airflow_dla.ledger import Decision, Round, Snapshot
@@ -48,7 +49,7 @@ def decide(snapshot: Snapshot, policy: Policy) -> Decision:
     -----
     Priorities count as `effective` says: no higher than the team may have, raised by a deadline.
     """
-    now, teams = snapshot.now, snapshot.teams
+    now, teams, policy = snapshot.now, snapshot.teams, foresee(snapshot, policy)
     accounts = carried(teams, snapshot.accounts, snapshot.held, now, half_life_s=policy.half_life_s, term_s=policy.term_s)
     policy = team_policy(policy, teams, accounts)
     if policy.strategy == "auction":
@@ -60,6 +61,7 @@ def decide(snapshot: Snapshot, policy: Policy) -> Decision:
     bills = changed(paid(accounts, _payments(found, snapshot)), snapshot.accounts, _renewing(snapshot, policy))
     waiting = [demand for demand in pending if demand.id not in found.plan.grants]
     times = [next_change(held, waiting, found.policy, now), found.adjustment.again_at, *_refills(waiting, teams, accounts, policy)]
+    times.append(given_up_at(policy, found.plan.waiting, now))
     counts = bool(teams) or policy.strategy in {"fair", "auction"}
     if counts and (snapshot.held or found.plan.grants):
         times.append(now + EVERY_S)

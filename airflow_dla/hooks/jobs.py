@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from airflow.sdk import BaseHook
 
-from airflow_dla.control import Follow, Listener, Workspace, keeping_place, refuse_never_grantable, run_round
+from airflow_dla.control import AUTO, Follow, Listener, Workspace, foretold, keeping_place, refuse_never_grantable, run_round
 from airflow_dla.errors import JobError, LedgerUnavailable
 from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
 from airflow_dla.ledger import Attempt
@@ -80,6 +80,7 @@ class JobHook(BaseHook):
             If no node is large enough.
         """
         workspace = self.get_conn()
+        spec = self._foretold(spec)
         policy, pinned = spec.policy, spec.lineage.get("pinned")
         demand = Demand(id=spec.key.id, request=spec.request, place=policy.place, node=pinned, team=policy.team, priority=policy.priority)
         refuse_never_grantable(workspace, demand)
@@ -88,6 +89,14 @@ class JobHook(BaseHook):
             self.inherited_until = workspace.ledger.now() + _INHERITED_S
         run_round(workspace)
         return self.find(opened.id)
+
+    def _foretold(self, spec: JobSpec) -> JobSpec:
+        foreseen, chosen = self.until_answered(lambda: foretold(self.get_conn().ledger, spec))
+        for why in chosen:
+            self.log.info("request=%r: %s", AUTO, why)
+        if foreseen.expected_s is not None:
+            self.log.info("Expected to run for about %.0f s: half of its earlier runs took less", foreseen.expected_s)
+        return foreseen  # type: ignore[no-any-return]
 
     def _opened(self, spec: JobSpec, *, node: str | None, deferred: bool) -> Attempt:
         ledger = self.get_conn().ledger

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, select
 
 from airflow_dla.ledger import rows
+from airflow_dla.ledger.arrivals import earliest, outstanding
 from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.demands import batched
 from airflow_dla.ledger.nodes import mark_due
-from airflow_dla.ledger.schema import expected
+from airflow_dla.ledger.schema import attempts, expected, jobs
 from airflow_dla.specs import Expected
 
 
@@ -36,6 +38,19 @@ def _until(job: Expected) -> float:
 
 
 def ahead(tx: Transaction) -> tuple[Expected, ...]:
-    """Return what is still expected, in order of time."""
-    query = select(expected.c.job).where(expected.c.until >= tx.now).order_by(expected.c.at, expected.c.source, expected.c.id)
-    return tuple(rows.expected(text) for text in tx.connection.execute(query).scalars())
+    """Return what is still expected and has not come, in order of time."""
+    query = select(expected.c.job).where(expected.c.until >= tx.now)
+    found = [rows.expected(text) for text in tx.connection.execute(query).scalars()]
+    return outstanding(found, _arrivals(tx, found), tx.now)
+
+
+def _arrivals(tx: Transaction, found: Sequence[Expected]) -> dict[tuple[str, str], list[float]]:
+    """Return when jobs asked for the first time that may be some of those expected."""
+    soon = [job for job in found if job.dag and earliest(job) <= tx.now]
+    came: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for part in batched({job.dag for job in soon}):
+        query = select(jobs.c.dag, jobs.c.task, attempts.c.created_at).join(attempts, attempts.c.job == jobs.c.id)
+        lately = attempts.c.created_at >= min(map(earliest, soon))
+        for row in tx.connection.execute(query.where(attempts.c.number == 1, lately, jobs.c.dag.in_(part))):
+            came[row.dag, row.task].append(row.created_at)
+    return dict(came)

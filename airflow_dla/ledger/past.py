@@ -73,6 +73,7 @@ def _past_run(row: Row[Any], resizes: list[tuple[float, dict[str, float]]], now:
         gpu_s=held.get("gpu", 0.0),
         cpu_s=held.get("cpu", 0.0),
         exit=None if row.exit is None else Exit.from_mapping(json.loads(row.exit)),
+        place=spec.get("policy", {}).get("place", JobPolicy().place),
     )
 
 

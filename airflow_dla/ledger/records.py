@@ -153,7 +153,7 @@ class Snapshot:
     accounts : tuple of `Account`
         Of the teams that ever held anything.
     expected : tuple of `Expected`
-        What may ask soon, in order of time.
+        What may ask soon and has not come, in order of time.
     """
 
     now: float
@@ -239,6 +239,8 @@ class PastRun:
         GPUs and CPUs that it held, times seconds, resizes counted.
     exit : `Exit` or None
         Its peaks are what it used.
+    place : str
+        Where it was to run; ``"any"`` where that was left open.
     """
 
     attempt: str
@@ -259,6 +261,7 @@ class PastRun:
     gpu_s: float = 0.0
     cpu_s: float = 0.0
     exit: Exit | None = None
+    place: str = "any"
 
     @property
     def run_s(self) -> float | None:

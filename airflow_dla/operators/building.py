@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from airflow_dla.control import Origin, Workspace, assigned, check_entrypoint, resolve_inputs, ship_code
+from airflow_dla.control import AUTO, Origin, Workspace, assigned, check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.specs import NO_AGENT, AgentSpec, Entrypoint, JobKey, JobSpec, Reference, Request, reference
@@ -21,7 +21,9 @@ class Fields:
 
     Parameters
     ----------
-    agent, args, inputs, request, policy : mapping or None
+    agent, args, inputs, policy : mapping or None
+    request : mapping, "auto" or None
+        ``"auto"``: from what earlier runs used; the agent's when there are none, or when None.
     entrypoint : str, list or None
         The agent's entrypoint of the verb when None.
     verb : str
@@ -71,7 +73,8 @@ def origin(context: Context) -> dict[str, str]:
 def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, Any]) -> JobSpec:
     """Check an operator's fields and write the job they describe; launches and publishes nothing.
 
-    Precedence: operator, then agent, then workspace; ``request`` replaces.
+    Precedence: operator, then agent, then workspace; ``request`` replaces. What ``"auto"``
+    comes to is chosen when the job is opened: here it is the request where nothing is known.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
     if fields.entrypoint is None and fields.agent is None:
         raise InvalidSpec(f"{where}: give entrypoint='module:function' or ['python', 'train.py'], or an agent that has {fields.verb!r}")
     entrypoint = agent.entrypoint(fields.verb) if fields.entrypoint is None else Entrypoint.parse(fields.entrypoint, f"{where}: entrypoint")
-    request = Request.from_mapping(fields.request, f"{where}: request") if fields.request is not None else agent.request
+    request = _request(fields.request, agent, f"{where}: request")
     args = dict(fields.args or {})
     return JobSpec.from_mapping(
         {
@@ -97,10 +100,25 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
             "request": dict(settings.request) if request is None else request.to_mapping(),
             "policy": fields.policy or {},
             "seed": args.get("seed", 0),
-            "lineage": {**more, "pinned": settings.node} if settings.place else dict(more),
+            "lineage": {
+                **more,
+                **({"pinned": settings.node} if settings.place else {}),
+                **({"request": AUTO} if fields.request == AUTO else {}),
+            },
         },
         where,
     )
+
+
+def _request(raw: object, agent: AgentSpec, where: str) -> Request | None:
+    """Return what the operator or the agent asks for, None when neither says."""
+    if raw is None or raw == AUTO:
+        return agent.request
+    if isinstance(raw, str):
+        raise InvalidSpec(
+            f"{where} must be a mapping like {{'cpu': 2, 'memory': '1GiB'}}, or {AUTO!r} to learn it from earlier runs, got {raw!r:.80}"
+        )
+    return Request.from_mapping(raw, where)
 
 
 def read_input(name: str, raw: object) -> Reference:

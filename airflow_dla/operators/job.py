@@ -45,8 +45,10 @@ class JobOperator(BaseOperator):
         ``x.output["name"]``, ``model("digits@champion")``, ``uri("s3://…")``.
     outputs : list of str, optional
         What it must write; each becomes an XCom of its name.
-    request : dict, optional
-        ``{"cpu": "1-2", "memory": "1GiB", "gpu": 1}``; replaces the agent's.
+    request : dict or "auto", optional
+        ``{"cpu": "1-2", "memory": "1GiB", "gpu": 1}``; replaces the agent's. ``"auto"``: what
+        earlier runs of the task used and a margin, the agent's at first; after one was killed
+        for memory, twice what that had.
     policy : dict, optional
         ``{place, team, priority, preemptible, wait_timeout, run_timeout, infra_retries, grace, overrides}``
     deferrable : bool
@@ -73,7 +75,7 @@ class JobOperator(BaseOperator):
         args: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
         outputs: Sequence[str] = (),
-        request: Mapping[str, Any] | None = None,
+        request: Mapping[str, Any] | str | None = None,
         policy: Mapping[str, Any] | None = None,
         deferrable: bool = True,
         dla_conn_id: str = DlaHook.default_conn_name,

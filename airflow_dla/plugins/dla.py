@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
-from airflow_dla.plugins import listener
+from airflow_dla.plugins import foresight, listener
 from airflow_dla.plugins.weights import JobPriorityWeight
 
 Scope = MutableMapping[str, Any]
@@ -34,5 +34,5 @@ class DlaPlugin(AirflowPlugin):
 
     name = "dla"
     fastapi_apps = [{"app": LazyApp(), "url_prefix": "/dla", "name": "dla"}]  # noqa: RUF012 - as Airflow declares it
-    listeners = [listener]  # noqa: RUF012 - as Airflow declares it
+    listeners = [listener, foresight]  # noqa: RUF012 - as Airflow declares it
     priority_weight_strategies = [JobPriorityWeight]  # noqa: RUF012 - as Airflow declares it

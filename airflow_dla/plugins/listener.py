@@ -75,7 +75,7 @@ def _run_marked(dag_run: Any) -> None:
 def _stop(dag: str, run: str, task: str | None, index: int | None) -> None:
     """Stop the live jobs of a run, or of one task of it."""
     try:
-        for conn_id in set(_connections(dag, task)):
+        for conn_id in set(connections(dag, task)):
             _stop_in(conn_id, dag, lambda key: key.run == run and task in {None, key.task} and index in {None, key.index})
     except Exception:
         log.exception("The jobs of %s in run %s may live on until the reaper stops them", task or dag, run)
@@ -95,7 +95,7 @@ def _stop_in(conn_id: str, dag: str, marked: Callable[[JobKey], bool]) -> None:
             crew_of(workspace).join_and_stop(Follow(workspace, stopped, Listener()), ExitReason.STOPPED)
 
 
-def _connections(dag: str, task: str | None) -> Iterator[str]:
+def connections(dag: str, task: str | None) -> Iterator[str]:
     """Return the workspaces that a DAG's tasks name, by the DAG as Airflow stores it."""
     from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415 - only the API server has the database
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from airflow_dla.specs.resources import amounts
 from airflow_dla.specs.spec import Spec, spec_field
-from airflow_dla.specs.values import amount, integer, number, positive, remark, text
+from airflow_dla.specs.values import amount, integer, number, optional, positive, remark, text
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,8 @@ class Expected(Spec):
     priority : int
     place : str
         Name of a place, or ``"any"``.
+    gpu_type : str or None
+        The only type of GPU that will do.
     """
 
     called: ClassVar[str] = "expected job"
@@ -47,3 +49,4 @@ class Expected(Spec):
     team: str = spec_field(text, default="default")
     priority: int = spec_field(integer, default=0)
     place: str = spec_field(text, default="any")
+    gpu_type: str | None = spec_field(optional(text), default=None)

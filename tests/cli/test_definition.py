@@ -14,7 +14,7 @@ from airflow_dla.cli.definition import get_cli_commands
 EXPECTED = {
     "demo", "doctor", "allocate", "simulate", "ledger upgrade", "ledger status", "agents list", "agents show", "agents check", "jobs list",
     "jobs show", "jobs logs", "jobs stop", "models list", "models show", "models promote",
-    "models rollback", "artifacts verify", "artifacts gc",
+    "models rollback", "artifacts verify", "artifacts gc", "forecast show", "forecast refresh",
 }  # fmt: skip
 WITHOUT_WORKSPACE = {"demo", "allocate", "simulate", "agents check"}
 

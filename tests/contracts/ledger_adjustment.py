@@ -342,6 +342,18 @@ class AdjustmentContract:
         ledger.expect("s", [late, over])
         assert ledger.snapshot().expected == (late,)
 
+    def test_who_has_come_is_expected_no_more(self, ledger: Ledger) -> None:
+        """Also when his job is over; another task's arrival, and next day's job, change nothing."""
+        now, came = ledger.now(), job("t")
+        task = {"dag": came.key.dag, "task": came.key.task, "late_s": 60.0}
+        other = soon("other", now, **{**task, "task": "u"})
+        tomorrow = soon("tomorrow", now + 86_400, **task)
+        ledger.expect("s", [soon("today", now, **task), other, tomorrow])
+        attempt = ledger.open_attempt(came)
+        assert ledger.snapshot().expected == (other, tomorrow)
+        ledger.want_stop(attempt.id, ExitReason.STOPPED)
+        assert ledger.snapshot().expected == (other, tomorrow)
+
     def test_news_make_a_round_due(self, ledger: Ledger) -> None:
         """Only a change does."""
         running(ledger)

@@ -199,3 +199,29 @@ def test_a_preempted_job_goes_on_in_a_synchronous_task(make_task: MakeTask) -> N
     thread.join()
     assert values["accuracy"] == 0.9
     assert ledger().last_attempt(job).number == 2
+
+
+def test_a_request_is_learnt_from_earlier_runs(make_task: MakeTask) -> None:
+    """The first run asks for the default, the second for what the first used, and how long it runs is known."""
+    specs = []
+    for run in ("first", "second"):
+        task = make_task(
+            JobOperator,
+            entrypoint="agent_code:write",
+            outputs=["out"],
+            request="auto",
+            agent={"name": "x", "request": {"cpu": 1}},
+        )
+        task.execute(context("t", run_id=run))
+        specs.append(ledger().last_attempt(JobKey(dag="d", run=run, task="t").id).spec)
+    first, second = specs
+    assert (first.request.to_mapping(), first.expected_s) == ({"cpu": 1.0}, None)
+    assert 0 < second.request.amounts["cpu"].minimum < 1.0
+    assert second.expected_s > 0
+
+
+def test_a_request_in_a_word_that_nobody_knows_is_refused(make_task: MakeTask) -> None:
+    """And the one that is known is named."""
+    task = make_task(JobOperator, entrypoint="agent_code:write", request="plenty")
+    with pytest.raises(AirflowFailException, match="'auto' to learn it from earlier runs, got 'plenty'"):
+        task.execute(context("t"))
