@@ -30,7 +30,7 @@ def block(language: str, word: str) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("name", ["first_pipeline", "bring_your_own_script"])
+@pytest.mark.parametrize("name", ["first_pipeline", "bring_your_own_script", "granted_operator"])
 def test_dags_are_those_that_are_run(name: str) -> None:
     """A DAG of the README is, line by line, one of dags/, which are read and run by the tests beside."""
     code = (ROOT / "dags" / f"{name}.py").read_text(encoding="utf-8")
