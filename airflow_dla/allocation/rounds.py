@@ -128,7 +128,9 @@ def _planned(cluster: Sequence[Node], held: Sequence[Held], pending: Sequence[De
         return answer
     outlook = Outlook(cluster, pending, policy, now)
     stay = [(one.demand.team, settled(one)) for one in held if not one.stopping]
-    future, team = outlook.grants(outlook.given(stay)), {demand.id: demand.team for demand in pending}
+    freeing, team = {one.grant.node for one in leaving}, {demand.id: demand.team for demand in pending}
+    # Where nothing is given back, nobody waits for anything: what fits there is granted now.
+    future = {name: grant for name, grant in outlook.grants(outlook.given(stay)).items() if grant.node in freeing}
     promised: dict[str, Grant] = {}
     while more := {name: future[name] for name in answer.waiting if name in future and name not in promised}:
         promised |= more

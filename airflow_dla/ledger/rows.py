@@ -169,14 +169,14 @@ def demand(values: Sequence[Any]) -> Demand:
 
 
 def held(row: Row[Any]) -> Held:
-    """Read a grant with its demand, from a row of grants; one that belongs to no job has nobody who would change it."""
+    """Read a grant with its demand, from a row of grants."""
     return Held(
         demand=demand([getattr(row, name) for name in DEMAND_COLUMNS]),
         grant=grant(row.granted),
         since=row.granted_at,
         target=None if row.target is None else grant(row.target),
         stopping=bool(row.stopping),
-        rigid=bool(row.rigid) or not row.job,
+        rigid=bool(row.rigid),
     )
 
 
