@@ -47,8 +47,11 @@ def admission(asked: Asked, offered: Offered, policy: Policy) -> Admission:
             break
         # Who cannot pay stops bidding, and the prices fall for the others.
         queue = rising
-    lacking = bids.queue[~np.isin(bids.queue, queue)]
-    barred = {int(row): float(payments[row]) for row in lacking}
+    # What they left has become cheaper: those who can pay now come last.
+    out = order[np.isin(order, bids.queue) & ~np.isin(order, queue)]
+    order = np.concatenate([order[~np.isin(order, out)], out])
+    afforded = _afforded(order[np.isin(order, bids.queue)], payments, asked.team, budget)
+    barred = {int(row): float(payments[row]) for row in out[~afforded[out]]}
     return Admission(order, price=price / bids.unit, payments=payments, barred=barred)
 
 

@@ -132,10 +132,19 @@ class Packing:
             np.add.at(self.own, self.tree.of[self.asked.team[placed]], self.asked.minimum[placed])
 
     def _within_limits(self, order: Ints) -> Ints:
+        if self.tree is not None or np.isfinite(self.quota).any():
+            order = order[self._able(order)]
         passing = self._within_quota(order)
         if self.tree is None:
             return passing
         return passing[self.tree.passing(self.own, self.asked.team[passing], self.asked.minimum[passing])]
+
+    def _able(self, order: Ints) -> Bools:
+        """Return which demands fit some node: the others must not use up quotas on their way to waiting."""
+        able = np.zeros(len(order), dtype=bool)
+        for node, room in enumerate(self.free + self.slack):
+            able |= self.offered.allowed[self.asked.kind[order], node] & (self.size[order] <= room).all(axis=1)
+        return able
 
     def fill(self, order: Ints) -> None:
         """Place demands, in order, within the quotas of their teams; a gang whole or not at all."""

@@ -74,10 +74,10 @@ def plan(cluster: Sequence[Node], live: Sequence[Grant], pending: Sequence[Deman
     if not pending:
         return Plan(prices=_no_prices(cluster))
     asked = read_demands(pending, policy, now)
-    offered = read_cluster(cluster, live, asked, policy)
+    offered = read_cluster(cluster, live, asked, policy, now)
     solution = solve(asked, offered, policy)
     queue = solution.order[solution.where[solution.order] < 0]
-    found = nearest(asked, offered, solution.free, queue)
+    found = nearest(asked, offered, solution.free, queue, able=True)
     largest = nearest(asked, offered, offered.capacity, queue)
     short = (found.shortfall > 0) & (found.node >= 0) & ~is_never(asked, offered, largest, queue)
     prices = _prices(cluster, asked, solution, queue[short], found.column[short])

@@ -91,6 +91,18 @@ class Policy:
     shortage_cost, holding_cost : float
         What a second of waiting costs a job that was expected, and a second of idleness what
         is kept for it; their ratio says how much is kept, and which quantiles are forecast.
+    begun : mapping of live grant to (float, float)
+        When live grants began, seconds since the epoch, and how long each was expected to last, s:
+        what forecast starts are drawn from.
+    spread : float, >= 0
+        Standard deviation of the logarithm of run times about what is expected of them, as
+        history shows; 0.5 unless said otherwise. It says how sure forecast starts are.
+    stretch : (float, float, float)
+        What waits have come to, of the 10 %, 50 % and 90 % quantiles that were forecast, as
+        history shows (`airflow_dla.allocation.starts.stretch`): others who come later and go
+        first are not in the forecast itself. 1 each unless said otherwise.
+    told : int, >= 0
+        How many of the queue are told when they should start: the others are too far away to know.
     """
 
     strategy: str = "lp"
@@ -118,6 +130,10 @@ class Policy:
     holds: tuple[Hold, ...] = ()
     shortage_cost: float = 4.0
     holding_cost: float = 1.0
+    begun: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    spread: float = 0.5
+    stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    told: int = 32
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -141,6 +157,14 @@ class Policy:
                 raise InvalidSpec(f"policy.budgets.{team} must be >= 0 tokens, got {tokens:g}")
         if self.ageing_s is not None and not self.ageing_s > 0:
             raise InvalidSpec(f"policy.ageing_s must be > 0 seconds, got {self.ageing_s:g}; leave it out to let nothing age")
+        if not (math.isfinite(self.spread) and self.spread >= 0):
+            raise InvalidSpec(
+                f"policy.spread must be a finite number >= 0, got {self.spread:g}; 0 where every job takes as long as expected"
+            )
+        if self.told < 0:
+            raise InvalidSpec(f"policy.told must be >= 0, got {self.told}")
+        if not all(math.isfinite(factor) and factor > 0 for factor in self.stretch):
+            raise InvalidSpec(f"policy.stretch must be three finite numbers > 0, got {self.stretch}")
         for kind, given in (("ends", self.ends or {}), ("runs", self.runs)):
             for who, seconds in given.items():
                 if not (math.isfinite(seconds) and seconds >= 0):

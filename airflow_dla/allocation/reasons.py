@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from airflow_dla.allocation.gang_reasons import gang_reasons
+from airflow_dla.allocation.growth import Growth
 from airflow_dla.allocation.problem import Policy
-from airflow_dla.allocation.rules import Rules, unit_after, written
+from airflow_dla.allocation.remedies import Remedies
+from airflow_dla.allocation.rules import Rules, listed, moment, unit_after, written
 from airflow_dla.allocation.solve import Solution
+from airflow_dla.allocation.starts import starts
 from airflow_dla.allocation.table import RELATIVE, Asked, Bools, Floats, Ints, Offered, read_cluster, read_demands
-from airflow_dla.specs import Demand, Node, Reason, Request
+from airflow_dla.specs import Demand, Node, Reason, Request, Step, Unblock
 
 _SHED: Final[Mapping[str, str]] = {
     "strict": "those before it took the rest",
     "proportional": "all shed in proportion to what they want",
     "water-filling": "all share alike until they have what they want",
 }
+#: What keeps demands out that would fit: nobody knows until when.
+_RULES: Final = ("budget", "quota", "guarantee", "node", "place", "gpu_type", "labels", "gang", "expected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Nearest:
     room: Floats
 
 
-def nearest(asked: Asked, offered: Offered, room: Floats, rows: Ints) -> Nearest:
+def nearest(asked: Asked, offered: Offered, room: Floats, rows: Ints, *, able: bool = False) -> Nearest:
     """Find where least is missing for each of some demands.
 
     Parameters
@@ -53,17 +58,23 @@ def nearest(asked: Asked, offered: Offered, room: Floats, rows: Ints) -> Nearest
     room : float array, shape (G, R)
         What is free, or what there is at all.
     rows : int array, shape (w,)
+    able : bool
+        Whether only nodes count that could hold the demand if they were empty.
     """
     size, kind = asked.minimum[rows], asked.kind[rows]
     largest = offered.capacity.max(axis=0, initial=0.0)
     scale = 1.0 / np.where(largest > 0, largest, 1.0)
     scaled, columns = np.ascontiguousarray((size * scale).T), range(len(scale))
+    most = offered.capacity + offered.slack
+    small = (size.max(axis=0, initial=0.0) > most).any(axis=1)
     best, node = np.full(len(rows), np.inf), np.full(len(rows), -1, dtype=np.intp)
     for place, free in enumerate((room * scale).tolist()):
         worst = scaled[0] - free[0]
         for column in columns[1:]:
             np.maximum(worst, scaled[column] - free[column], out=worst)
         better = offered.allowed[kind, place] & (worst < best)
+        if able and small[place]:
+            better &= (size <= most[place]).all(axis=1)
         best[better], node[better] = worst[better], place
     return _at(size, scale, room, node)
 
@@ -118,12 +129,30 @@ def _never(asked: Asked, offered: Offered, found: Nearest, place: int, row: int)
         node=offered.names[node],
         shortfall=shortfall,
         never=True,
-        unblock=(
-            f"ask for at most {written(resource, room)}" if room > 0 else f"ask for no {resource}",
-            f"add a node with {needs}" if room > 0 else f"name {resource} in the capacity of a node that has {needs}",
-        ),
+        unblock=_larger_nodes(asked, offered, row, node),
         text=f"can never be granted: asks {needs}, the largest node it may use, {offered.names[node]}, has {written(resource, room)}",
     )
+
+
+def _asks(asked: Asked, row: int) -> dict[str, float]:
+    return {resource: float(value) for resource, value in zip(asked.resources, asked.minimum[row], strict=True) if value > 0}
+
+
+def _larger_nodes(asked: Asked, offered: Offered, row: int, node: int) -> tuple[Unblock, ...]:
+    """Say what would make a demand fit a node, or a node fit it: in all that is short, not only in what is short most."""
+    need, room = asked.minimum[row], offered.capacity[node]
+    short = need > room + offered.slack[node]
+    asks = _asks(asked, row)
+    most = {resource: float(value) for resource, value, less in zip(asked.resources, room, short, strict=True) if less}
+    if "gpu" in most and asked.wanted[row, asked.resources.index("gpu")] > 1:
+        most["gpu"] = float(np.floor(most["gpu"]))
+    said = [f"at most {written(resource, value)}" if value > 0 else f"no {resource}" for resource, value in most.items()]
+    fewer = Unblock(f"ask for {', '.join(said)}", (Step(kind="lower", amounts=most),))
+    if len(most) == 1 and not room[short].any():
+        resource = next(iter(most))
+        sentence = f"name {resource} in the capacity of a node that has {written(resource, asks[resource])}"
+        return fewer, Unblock(sentence, (Step(kind="capacity", amounts={resource: asks[resource]}, node=offered.names[node]),))
+    return fewer, Unblock(f"add a node with {listed(asks)}", (Step(kind="node", amounts=asks),))
 
 
 def _nowhere(asked: Asked, offered: Offered, row: int, *, never: bool, position: int = 0) -> Reason:
@@ -139,11 +168,13 @@ def _nowhere(asked: Asked, offered: Offered, row: int, *, never: bool, position:
         wanted = f"{node} with {carrying}"
     where = f" in place {kind.place!r}" if kind.place != "any" and binding != "place" else ""
     start = "can never be granted" if never else "waits"
+    added = Unblock(f"add a {wanted}{where} that has {listed(_asks(asked, row))}", (Step(kind="node", amounts=_asks(asked, row)),))
+    elsewhere = bool((asked.minimum[row] <= offered.capacity + offered.slack).all(axis=1).any())
     return Reason(
         binding=binding,
         position=position,
         never=never,
-        unblock=(f"add a {wanted}{where}", f"ask for {other}"),
+        unblock=(added, Unblock(f"ask for {other}", (Step(kind="elsewhere"),))) if never and elsewhere else (added,),
         text=f"{start}: there is no {wanted}{where}",
     )
 
@@ -174,6 +205,29 @@ class Reasons:
         found, largest : `Nearest`
             Where least is missing of what is free, and of what there is at all.
         """
+        reasons = self._waiting(rows, found, largest)
+        if self.offered.leaving is None or not self.policy.told:
+            yield from reasons
+            return
+        each = list(reasons)
+        yield from self._with_starts(rows, each)
+
+    def _with_starts(self, rows: Ints, reasons: list[Reason]) -> Iterator[Reason]:
+        """Add to reasons when those start who wait for room."""
+        roomless = [not (reason.never or reason.binding in _RULES) for reason in reasons]
+        queue = rows[np.array(roomless, dtype=bool)][: self.policy.told]
+        if not len(queue):
+            yield from reasons
+            return
+        told = starts(self.asked, self.offered, self.policy, queue=queue, where=self.solution.where, amounts=self.solution.amounts)
+        times = dict(zip(queue.tolist(), zip(told.low.tolist(), told.middle.tolist(), told.high.tolist(), strict=True), strict=True))
+        for row, reason in zip(rows.tolist(), reasons, strict=True):
+            low, middle, high = times.get(row, (np.inf, np.inf, np.inf))
+            # Members of a gang stand in the way of others, but start together: the promise alone says when.
+            alone = self.asked.gangs is None or self.asked.gangs.of[row] < 0
+            yield _told(reason, low, middle, high) if alone and middle < np.inf else reason
+
+    def _waiting(self, rows: Ints, found: Nearest, largest: Nearest) -> Iterator[Reason]:
         never = is_never(self.asked, self.offered, largest, rows)
         rules = Rules(self.asked, self.offered, self.solution, self.policy)
         gangs = gang_reasons(self.asked, self.offered, self.solution, rules=rules, never=rows[never], prices=self.prices)
@@ -186,31 +240,33 @@ class Reasons:
         )  # fmt: skip
         apart = np.asarray((self.asked.minimum[rows] > self.solution.lent[self.asked.team[rows]] * (1 + RELATIVE)).any(axis=1))
         fits = self._fits(found).tolist()
-        aside, kept = {*self.solution.admission.barred, *self.solution.refused}, self.solution.kept
+        refused, barred, kept = self.solution.refused, self.solution.admission.barred, self.solution.kept
+        remedies = Remedies(self.asked, self.offered, self.solution, self.policy, rows)
         for place, (row, hopeless, beyond, position, node, column, shortfall, room) in enumerate(facts):
             if hopeless and row not in gangs.never:
                 yield _never(self.asked, self.offered, largest, place, row)
-            elif row in aside:
-                yield rules.aside(row, node, position)
-            elif gangs.has(row):
+                continue
+            if gangs.has(row) and row not in barred and row not in refused:
                 yield gangs.reason(row, position)
+                continue
+            if node < 0:
+                yield self._no_node(row, position)
+                continue
+            fitting, head = fits[place], kept is not None and row in kept.heads
+            behind = kept is not None and fitting and not (head or row in barred or row in refused or beyond or apart[place])
+            unblock = remedies.waiting(place, node, kept=behind)
+            if row in barred or row in refused:
+                yield rules.aside(row, node, position, unblock)
             elif beyond:
-                yield rules.quota(self.asked.team[row], self.asked.minimum[row], position)
-            elif fits[place] and apart[place]:
-                yield rules.guarantee(self.asked.team[row], self.asked.minimum[row], node, position)
-            elif kept is not None and row in kept.heads:
-                lacking = self._short(node, column, shortfall, room, position)
-                yield rules.head(lacking if shortfall > 0 else self._scattered(row, kept.node, 0, position))
-            elif node >= 0 and not fits[place]:
-                yield self._short(node, column, shortfall, room, position)
+                yield rules.quota(self.asked.team[row], self.asked.minimum[row], position, unblock)
+            elif fitting and apart[place]:
+                yield rules.guarantee(self.asked.team[row], self.asked.minimum[row], node, position, unblock)
+            elif behind:
+                yield rules.kept_back(position, unblock)
             else:
-                yield self._out_of_place(row, node, column, position, rules)
-
-    def _out_of_place(self, row: int, node: int, column: int, position: int, rules: Rules) -> Reason:
-        """Explain a demand that may use no node, or that would fit by the sums."""
-        if node < 0:
-            return self._no_node(row, position)
-        return self._scattered(row, node, column, position) if self.solution.kept is None else rules.kept_back(position)
+                lacking = self._short(node, column, shortfall=shortfall, room=room, position=position, unblock=unblock)
+                reason = self._scattered(row, node, column, position, unblock) if fitting else lacking
+                yield rules.head(reason) if head else reason
 
     def _fits(self, found: Nearest) -> Bools:
         """Return for which demands nothing is missing where they are nearest to fit."""
@@ -218,23 +274,20 @@ class Reasons:
         fits[there] = found.shortfall[there] <= self.offered.slack[found.node[there], found.column[there]]
         return fits
 
-    def _short(self, node: int, column: int, shortfall: float, room: float, position: int) -> Reason:
+    def _short(self, node: int, column: int, *, shortfall: float, room: float, position: int, unblock: tuple[str, ...]) -> Reason:
         resource, name = self.asked.resources[column], self.offered.names[node]
-        more = f"{shortfall:g}{unit_after(resource)}"
         room = max(room, 0.0)
-        wait, add = f"wait until {more} more {resource} are free on {name}", f"add {more} {resource}"
-        lower = f"lower the minimum of {resource} to {room:g}{unit_after(resource)}"
         return Reason(
             binding=resource,
             node=name,
             shortfall=shortfall,
             price=self.prices.get(resource, 0.0),
             position=position,
-            unblock=(wait, lower, add) if room > 0 else (wait, add),
+            unblock=unblock,
             text=f"waits as number {position}: needs {written(resource, room + shortfall)}, {name} has {room:g} free",
         )
 
-    def _scattered(self, row: int, node: int, column: int, position: int) -> Reason:
+    def _scattered(self, row: int, node: int, column: int, position: int, unblock: tuple[str, ...]) -> Reason:
         """Explain a demand that sums would admit: no single GPU, or no free moment, holds it."""
         gpu = self.asked.gpu
         column = column if gpu is None or self.asked.minimum[row, gpu] == 0 else gpu
@@ -245,7 +298,7 @@ class Reasons:
             node=name,
             price=self.prices.get(resource, 0.0),
             position=position,
-            unblock=(f"wait until {needs} are free in one piece on {name}",),
+            unblock=unblock,
             text=f"waits as number {position}: needs {needs} in one piece, what is free on {name} is scattered",
         )
 
@@ -268,35 +321,43 @@ class Reasons:
         nodes = self.solution.where[rows]
         facts = zip(nodes.tolist(), column.tolist(), wanted[at].tolist(), got[at].tolist(), by_quota.tolist(), rows.tolist(), strict=True)
         prices = [self.prices.get(resource, 0.0) for resource in self.asked.resources]
+        remedies = Growth(self.asked, self.solution, self.policy, self.offered.names)
         # Jobs that asked for the same and got the same share one reason: nothing takes longer than to write one.
         known: dict[tuple[int, int, float, float, str | None], Reason] = {}
         for node, resource, want, have, capped, row in facts:
             team = self.asked.teams[self.asked.team[row]] if capped else None
             key = (node, resource, want, have, team)
             if key not in known:
+                unblock = remedies.of(row, node, resource, team)
                 name = self.offered.names[node]
-                known[key] = self._less(name, self.asked.resources[resource], want, have, price=prices[resource], team=team)
+                known[key] = self._less(
+                    name, self.asked.resources[resource], want, have, price=prices[resource], team=team, unblock=unblock
+                )
             yield known[key]
 
-    def _less(self, name: str, resource: str, want: float, have: float, *, price: float, team: str | None) -> Reason:
-        unit, short = unit_after(resource), want - have
-        if team is not None:
-            return Reason(
-                binding="quota",
-                node=name,
-                shortfall=short,
-                price=price,
-                unblock=(f"+{short:g}{unit} {resource} in the quota of team {team}",),
-                text=f"got {have:g} of {want:g}{unit} {resource} on {name}: the quota of team {team} leaves no more",
-            )
+    def _less(
+        self, name: str, resource: str, want: float, have: float, *, price: float, team: str | None, unblock: tuple[str, ...]
+    ) -> Reason:
+        why = _SHED[self.policy.shedding] if team is None else f"the quota of team {team} leaves no more"
         return Reason(
-            binding=resource,
+            binding=resource if team is None else "quota",
             node=name,
-            shortfall=short,
+            shortfall=want - have,
             price=price,
-            unblock=(f"+{short:g}{unit} {resource} on {name}", "raise its priority or weight"),
-            text=f"got {have:g} of {want:g}{unit} {resource} on {name}: {_SHED[self.policy.shedding]}",
+            unblock=unblock,
+            text=f"got {have:g} of {want:g}{unit_after(resource)} {resource} on {name}: {why}",
         )
+
+
+def _told(reason: Reason, low: float, middle: float, high: float) -> Reason:
+    span = f", between {moment(low)} and {moment(high)} in 4 of 5 cases" if high < np.inf else ""
+    return replace(
+        reason,
+        expected_start=middle,
+        start_low=low,
+        start_high=high if high < np.inf else None,
+        text=f"{reason.text}; it should start at about {moment(middle)}{span}",
+    )
 
 
 def grant_reason(request: Request, node: str, amounts: Mapping[str, float], shrunk: Reason | None) -> str:

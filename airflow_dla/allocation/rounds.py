@@ -105,7 +105,10 @@ def situated(policy: Policy, held: Sequence[Held], pending: Sequence[Demand], no
     ends = {one.grant.id: end for one in held if (end := _end(one, policy, now)) is not None}
     reclaims = reclaiming(pending, policy.teams, used, now)
     started = started_gangs([one for one in held if not one.stopping])
-    return replace(policy, used=used, ends={**(policy.ends or {}), **ends}, reclaims=reclaims, started=started)
+    begun = {one.grant.id: (one.since, one.demand.run_s) for one in held if one.demand.run_s is not None and not one.stopping}
+    return replace(
+        policy, used=used, ends={**(policy.ends or {}), **ends}, begun={**begun, **policy.begun}, reclaims=reclaims, started=started
+    )
 
 
 def _end(held: Held, policy: Policy, now: float) -> float | None:

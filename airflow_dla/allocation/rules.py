@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import numpy as np
@@ -37,25 +39,25 @@ class Rules:
     solution: Solution
     policy: Policy
 
-    def aside(self, row: int, node: int, position: int) -> Reason:
+    def aside(self, row: int, node: int, position: int, unblock: tuple[str, ...]) -> Reason:
         """Explain a demand that would fit, had its team the tokens, or were nobody else expected."""
         barred = self.solution.admission.barred
         if row in barred:
-            return self.budget(row, barred[row], position)
+            return self.budget(row, barred[row], position, unblock)
         return self.expected(self.policy.holds[self.solution.refused[row]], node, position)
 
-    def budget(self, row: int, tokens: float, position: int) -> Reason:
+    def budget(self, row: int, tokens: float, position: int, unblock: tuple[str, ...]) -> Reason:
         """Explain a demand that its team cannot pay."""
         team = self.asked.teams[self.asked.team[row]]
         return Reason(
             binding="budget",
             shortfall=tokens,
             position=position,
-            unblock=(f"wait until the budget of team {team} is refilled", f"raise the budget of team {team} by {tokens:g} tokens"),
+            unblock=unblock,
             text=f"waits as number {position}: costs {tokens:g} tokens, more than the budget of team {team} leaves",
         )
 
-    def guarantee(self, of: int, need: Floats, node: int, position: int) -> Reason:
+    def guarantee(self, of: int, need: Floats, node: int, position: int, unblock: tuple[str, ...] = ()) -> Reason:
         """Explain what would fit into what other teams do not lend to one of them."""
         team, missing = self.asked.teams[of], need - self.solution.lent[of]
         column = int(np.argmax(np.where(need > 0, missing, -np.inf)))
@@ -65,19 +67,16 @@ class Rules:
             node=self.offered.names[node],
             shortfall=max(0.0, float(missing[column])),
             position=position,
-            unblock=(
-                f"wait until {more} more that may be borrowed come back",
-                f"let other teams lend {more} more",
-                f"guarantee team {team} {more} more",
-            ),
+            unblock=unblock
+            or (f"wait until {more} more that may be borrowed come back", f"guarantee team {team} {more} more and let it lend none of it"),
             text=f"waits as number {position}: what is free on {self.offered.names[node]} is guaranteed to other teams, which lend no more",
         )
 
     def head(self, reason: Reason) -> Reason:
-        """Add to why the head of the queue waits where, and if that is known when, it starts."""
+        """Add to why the head of the queue waits where it starts, and if that is known about when."""
         kept = self._promise()
         names, known = self._kept_nodes(kept), bool(np.isfinite(kept.at))
-        promised = f"it starts on {names} at about {kept.at:.0f}" if known else self._are_kept(names, kept)
+        promised = f"it is promised {names} at about {moment(kept.at)}" if known else self._are_kept(names, kept)
         return replace(reason, expected_start=kept.at if known else None, text=f"{reason.text}; {promised}")
 
     def expected(self, hold: Hold, node: int, position: int) -> Reason:
@@ -105,17 +104,18 @@ class Rules:
     def _kept_nodes(self, kept: Promise) -> str:
         return ", ".join(sorted(self.offered.names[node] for node in kept.nodes.tolist()))
 
-    def kept_back(self, position: int) -> Reason:
+    def kept_back(self, position: int, unblock: tuple[str, ...] = ()) -> Reason:
         """Explain a demand that would fit, but would delay the head of the queue."""
         kept = self._promise()
         names = self._kept_nodes(kept)
         head = f"the head of the queue, which needs {self._needed(kept)},"
-        until = f" at about {kept.at:.0f}" if np.isfinite(kept.at) else ""
+        until = f" at about {moment(kept.at)}" if np.isfinite(kept.at) else ""
         return Reason(
             binding="queue",
             node=self.offered.names[kept.node],
             position=position,
-            unblock=(f"wait until the head of the queue has started on {names}{until}", "raise its priority above that of the head"),
+            unblock=unblock
+            or (f"wait until the head of the queue has started on {names}{until}", "raise its priority above that of the head"),
             text=f"waits as number {position}: what is free on {names} is kept for {head} so that nobody delays it",
         )
 
@@ -128,7 +128,7 @@ class Rules:
         column = int(np.argmax(np.where(need > 0, lacking, -np.inf)))
         return written(self.asked.resources[column], float(need[column]))
 
-    def quota(self, of: int, need: Floats, position: int) -> Reason:
+    def quota(self, of: int, need: Floats, position: int, unblock: tuple[str, ...] = ()) -> Reason:
         """Explain what goes beyond the quota or the borrowing limit of a team."""
         left = self.solution.quota[of]
         missing = need - left
@@ -139,16 +139,8 @@ class Rules:
             binding="quota",
             shortfall=float(missing[column]),
             position=position,
-            unblock=self._more_quota(team, more),
+            unblock=unblock or (f"wait until team {team} gives {more} back", f"raise the quota or the guarantee of team {team} by {more}"),
             text=f"waits as number {position}: needs {needs}, the quota of team {team} leaves {max(0.0, float(left[column])):g}",
-        )
-
-    def _more_quota(self, team: str, more: str) -> tuple[str, ...]:
-        if not self.policy.teams:
-            return (f"wait until team {team} gives {more} back", f"raise the quota of team {team} by {more}")
-        return (
-            f"wait until team {team}, or a team that borrows from it, gives {more} back",
-            f"raise the guarantee or the borrowing limit of team {team} by {more}",
         )
 
 
@@ -162,3 +154,25 @@ def written(resource: str, value: float) -> str:
     '1.5 GiB memory'
     """
     return f"{value:g}{unit_after(resource)} {resource}"
+
+
+def listed(amounts: Mapping[str, float]) -> str:
+    """Write amounts with their units.
+
+    Examples
+    --------
+    >>> listed({"gpu": 2.0, "memory": 1.5})
+    '2 gpu, 1.5 GiB memory'
+    """
+    return ", ".join([written(resource, value) for resource, value in amounts.items()])
+
+
+def moment(at: float) -> str:
+    """Write a time, seconds since the epoch, to the minute.
+
+    Examples
+    --------
+    >>> moment(1_763_840_000.0)
+    '2025-11-22 19:33Z'
+    """
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%MZ}"

@@ -96,6 +96,8 @@ class Asked:
     teams : tuple of str
     gangs : `Gangs` or None
         Which demands are granted together; None when all are on their own.
+    now : float
+        Seconds since the epoch.
     """
 
     resources: tuple[str, ...]
@@ -118,6 +120,7 @@ class Asked:
     team: Ints
     teams: tuple[str, ...]
     gangs: Gangs | None = None
+    now: float = 0.0
 
     @property
     def gpu(self) -> int | None:
@@ -143,11 +146,17 @@ class Leaving:
     end : float array, shape (L,)
         Seconds since the epoch; infinite when not known.
     amounts : float array, shape (L, R)
+    expected_s : float array, shape (L,)
+        How long each was expected to last in all; infinite when not known.
+    elapsed_s : float array, shape (L,)
+        How long it has lasted.
     """
 
     node: Ints
     end: Floats
     amounts: Floats
+    expected_s: Floats
+    elapsed_s: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +296,7 @@ def _asked(
         team=team,
         teams=teams,
         gangs=read_gangs(pending, policy.started),
+        now=now,
     )
 
 
@@ -355,8 +365,8 @@ def _ranks(ids: list[str]) -> Ints:
     return ranks
 
 
-def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, policy: Policy) -> Offered:
-    """Turn nodes, less what is granted and held back, into arrays."""
+def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, policy: Policy, now: float = 0.0) -> Offered:
+    """Turn nodes, less what is granted and held back, into arrays; `now` matters where the policy gives ends."""
     names = tuple(node.name for node in cluster)
     shape = (len(cluster), len(asked.resources))
     capacity = np.array([[node.capacity.get(name, 0.0) for name in asked.resources] for node in cluster]).reshape(shape)
@@ -384,7 +394,7 @@ def read_cluster(cluster: Sequence[Node], live: Sequence[Grant], asked: Asked, p
         devices=_devices(cluster, live),
         quota=_quota(asked, policy),
         held=held,
-        leaving=None if policy.ends is None else _leaving(row_of, live, asked, policy.ends),
+        leaving=None if policy.ends is None else _leaving(row_of, live, asked, policy, now),
         awaited=_awaited(cluster, asked, policy.holds) if policy.holds else None,
     )
 
@@ -407,13 +417,21 @@ def _may_run(hold: Hold, node: Node) -> bool:
     return here and all(amount <= node.capacity.get(name, 0.0) * (1 + RELATIVE) for name, amount in hold.amounts.items())
 
 
-def _leaving(row_of: Mapping[str, int], live: Sequence[Grant], asked: Asked, ends: Mapping[str, float]) -> Leaving:
+def _leaving(row_of: Mapping[str, int], live: Sequence[Grant], asked: Asked, policy: Policy, now: float) -> Leaving:
     here = sorted((grant for grant in live if grant.node in row_of), key=lambda grant: grant.id)
     amounts = [[grant.amounts.get(name, 0.0) for name in asked.resources] for grant in here]
+    ends = policy.ends or {}
+    end = np.array([ends.get(grant.id, np.inf) for grant in here], dtype=float)
+    since, expected = np.full(len(here), now), end - now
+    for row, grant in enumerate(here):
+        if grant.id in policy.begun:
+            since[row], expected[row] = policy.begun[grant.id]
     return Leaving(
         node=np.array([row_of[grant.node] for grant in here], dtype=np.intp),
-        end=np.array([ends.get(grant.id, np.inf) for grant in here], dtype=float),
+        end=end,
         amounts=np.array(amounts, dtype=float).reshape(len(here), len(asked.resources)),
+        expected_s=expected,
+        elapsed_s=np.maximum(0.0, now - since),
     )
 
 

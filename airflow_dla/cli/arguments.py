@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import values
+from airflow_dla.specs.resources import amounts
 
 
 def natural(raw: str) -> int:
@@ -38,12 +39,26 @@ def interval(raw: str) -> slice:
     return slice(natural(first) if first else None, natural(last) if last else None)
 
 
+def more(raw: str) -> dict[str, float]:
+    """Read amounts by resource.
+
+    Examples
+    --------
+    >>> more("gpu=2,memory=512MiB")
+    {'gpu': 2.0, 'memory': 0.5}
+    """
+    pairs = [part.partition("=") for part in raw.split(",")]
+    if not all(equals and value for _, equals, value in pairs):
+        raise ArgumentTypeError(f"it must be like gpu=2,memory=64GiB, got {raw!r}")
+    return dict(_read(amounts, {name.strip(): value.strip() for name, _, value in pairs}))
+
+
 def duration(raw: str) -> float:
     """Read a duration, ``90``, ``90s``, ``30m``, ``2h`` or ``1d``, in seconds."""
     return float(_read(values.seconds, raw))
 
 
-def _read(parse: values.Parse, raw: str) -> Any:
+def _read(parse: values.Parse, raw: object) -> Any:
     try:
         return parse(raw, "it")
     except InvalidSpec as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-from airflow_dla.cli.arguments import duration, interval, natural, positive, whole
+from airflow_dla.cli.arguments import duration, interval, more, natural, positive, whole
 
 _CONNECTION = Arg(("--conn-id",), default="dla_default", metavar="ID", help="Connection of the workspace (default: dla_default)")
 _JSON = Arg(("--json",), action="store_true", help="Print exactly one JSON document; progress and logs go to standard error")
@@ -36,6 +36,7 @@ def _alone() -> tuple[ActionCommand, ...]:
         _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", *_EVERYWHERE),
         _command("allocate", "allocate.allocate", "Solve an allocation problem from a file; needs no workspace", file, _JSON),
         _simulate(),
+        _shadow(),
         _why(),
         _usage(),
     )
@@ -59,9 +60,19 @@ def _usage() -> ActionCommand:
 
 def _simulate() -> ActionCommand:
     args = (
-        Arg(("trace",), metavar="TRACE", help="Jobs in Gavel's format, one on a line; or PODS.csv, a list of pods to place"),
-        Arg(("--cluster",), required=True, metavar="GPUS", help="GPUs by type, like 8xv100,16xp100,24xk80; or NODES.csv for PODS.csv"),
-        Arg(("--strategy",), default="heterogeneous", metavar="NAME", help="heterogeneous (default), fifo, typed-fifo or las"),
+        Arg(("trace",), nargs="?", metavar="TRACE", help="Jobs in Gavel's format, one on a line; or PODS.csv, a list of pods to place"),
+        Arg(
+            ("--history",), action="store_true", help="Instead of a trace: the workspace's own jobs, as --add and --strategy would have it"
+        ),
+        Arg(("--since",), type=duration, default=30 * 86_400.0, metavar="TIME", help="--history: jobs asked for since then (default: 30d)"),
+        Arg(("--add",), type=more, metavar="WHAT", help="--history: with so much more, like gpu=2,memory=64GiB"),
+        Arg(("--plot",), metavar="FILE", help="Draw it, as FILE.png (needs matplotlib) or FILE.html"),
+        Arg(("--cluster",), metavar="GPUS", help="GPUs by type, like 8xv100,16xp100,24xk80; or NODES.csv for PODS.csv"),
+        Arg(
+            ("--strategy",),
+            metavar="NAME",
+            help="heterogeneous (default), fifo, typed-fifo or las; --history: lp, greedy, fair, price or auction",
+        ),
         Arg(("--objective",), default="jct", metavar="NAME", help="jct (default), makespan, max-min, finish-time, cost or slo"),
         Arg(("--throughputs",), metavar="FILE", help="Steps per second; simulation_throughputs.json beside or above the trace by default"),
         Arg(("--round-s",), type=positive, metavar="S", help="Stop and move jobs only every S seconds (default: at every event)"),
@@ -73,9 +84,30 @@ def _simulate() -> ActionCommand:
         ),
         Arg(("--seeds",), type=whole, default=10, metavar="N", help="PODS.csv: how many shuffles, seeds 42, 43, ... (default: 10)"),
         Arg(("--placement",), default="priced", metavar="POLICY", help="PODS.csv: priced (default), fgd, best-fit or random"),
+        *_EVERYWHERE,
+    )
+    return _command("simulate", "simulate.run", "Simulate a strategy on a trace or on our own history, or a placement on a list", *args)
+
+
+def _shadow() -> ActionCommand:
+    args = (
+        Arg(
+            ("mapping",), metavar="FILE", help="YAML or JSON: which tasks of which pools, operators and DAGs use what, teams, policy, nodes"
+        ),
+        Arg(("--since",), type=duration, default=30 * 86_400.0, metavar="TIME", help="Task instances since then (default: 30d)"),
+        Arg(("--nodes",), metavar="FILE", help="What `kubectl get nodes -o json` printed, instead of nodes in FILE"),
+        Arg(("--pods",), metavar="FILE", help="What `kubectl get pods -A -o json` printed: others' pods are taken off the nodes"),
+        Arg(("--task-instances",), metavar="FILE", help="Saved answers of the REST API to read instead of asking it"),
+        Arg(("--url",), metavar="URL", help="Of Airflow's API server (default: [api] base_url)"),
+        Arg(
+            ("--user",),
+            metavar="NAME",
+            help="Airflow user whose password is in $DLA_AIRFLOW_PASSWORD (default: a token in $DLA_AIRFLOW_TOKEN)",
+        ),
+        Arg(("--plot",), metavar="FILE", help="Draw it, as FILE.png (needs matplotlib) or FILE.html"),
         _JSON,
     )
-    return _command("simulate", "simulate.run", "Simulate a strategy on a trace, or a placement on a list; needs no workspace", *args)
+    return _command("shadow", "shadow.run", "Say what our rounds would have made of an Airflow's own history; changes nothing", *args)
 
 
 def _ledger() -> GroupCommand:

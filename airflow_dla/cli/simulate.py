@@ -12,8 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from airflow_dla.allocation.simulation import Report, report, scheduler, simulate
+from airflow_dla.allocation.table import Floats
 from airflow_dla.cli.answer import Answer, listing
+from airflow_dla.cli.plots import Chart, Line, write_plot
 from airflow_dla.cli.running import command
+from airflow_dla.cli.simulate_history import simulate_history
 from airflow_dla.cli.simulate_placement import is_placement_list, simulate_placement
 from airflow_dla.cli.traces import read_trace
 from airflow_dla.errors import InvalidSpec
@@ -24,26 +27,40 @@ _PART: Final = re.compile(r"(\d+)\s*[xX]\s*([A-Za-z0-9_.-]+)")
 
 @command
 def run(args: Namespace) -> Answer:
-    """Simulate a trace on a cluster, or place a list of pods on its nodes."""
+    """Simulate a trace on a cluster, place a list of pods on its nodes, or replay our own history."""
+    if args.history:
+        return simulate_history(args)
+    if not (args.trace and args.cluster):
+        raise InvalidSpec("name a TRACE and its --cluster, or --history to replay the workspace's own jobs")
     return simulate_placement(args) if is_placement_list(args.trace) else _simulate_trace(args)
 
 
 def _simulate_trace(args: Namespace) -> Answer:
     cluster = read_cluster(args.cluster)
-    chosen = scheduler(args.strategy, args.objective)
+    strategy = args.strategy or "heterogeneous"
+    chosen = scheduler(strategy, args.objective)
     began = time.perf_counter()
     workload = read_trace(Path(args.trace), tuple(cluster), Path(args.throughputs) if args.throughputs else None, speedup=args.speedup)
     capacity = np.array(list(cluster.values()), dtype=np.intp)
     outcome = simulate(workload, capacity, chosen, round_s=args.round_s, restart_s=args.restart_s)
     found = report(workload, capacity, outcome, args.measure)
     document = {
-        "strategy": args.strategy,
-        "objective": args.objective if args.strategy == "heterogeneous" else None,
+        "strategy": strategy,
+        "objective": args.objective if strategy == "heterogeneous" else None,
         "cluster": cluster,
         **_measures(found, jobs=len(workload.steps), decisions=outcome.decisions),
         "wall_s": time.perf_counter() - began,
     }
+    if args.plot:
+        write_plot(args.plot, [_shares("Completion times", found.jct_s), _shares("Waiting", found.wait_s)])
     return Answer(document, _said(document))
+
+
+def _shares(title: str, seconds: Floats) -> Chart:
+    """Return which part of the jobs took at most so long."""
+    hours = np.sort(seconds) / _HOUR
+    part = np.arange(1, len(hours) + 1) / len(hours)
+    return Chart(title, "hours", "part of the jobs", (Line("jobs", list(zip(hours.tolist(), part.tolist(), strict=True))),))
 
 
 def read_cluster(text: str) -> dict[str, int]:

@@ -16,6 +16,7 @@ from airflow_dla.allocation.one_pass import OnePass, inflated, one_pass, placeme
 from airflow_dla.allocation.residuals import WHOLE
 from airflow_dla.cli.answer import Answer, table
 from airflow_dla.cli.placement_lists import read_nodes, read_pods
+from airflow_dla.cli.plots import Chart, Line, write_plot
 from airflow_dla.errors import InvalidSpec
 
 #: The first seed; the others follow it.
@@ -80,7 +81,16 @@ def simulate_placement(args: Namespace) -> Answer:
 
     runs = [run(FIRST_SEED + turn) for turn in range(args.seeds)]
     document = _document(args.placement, runs) | {"wall_s": time.perf_counter() - started}
+    if args.plot:
+        write_plot(
+            args.plot, [_by_seed("GPUs allocated", "gpu_allocation_pct", runs), _by_seed("GPUs fragmented", "fragmentation_pct", runs)]
+        )
     return Answer(document, _text(document))
+
+
+def _by_seed(title: str, measure: str, runs: Sequence[_Seed]) -> Chart:
+    points = [(float(run.seed), float(getattr(run.found, measure))) for run in runs]
+    return Chart(title, "seed", "%", (Line("all GPUs = 100 %", points),))
 
 
 def _document(placement: str, runs: Sequence[_Seed]) -> dict[str, Any]:

@@ -37,7 +37,19 @@ from airflow_dla.specs import (
 _plain: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _reason: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
-_REASON_FIELDS: Final = ("binding", "node", "shortfall", "price", "position", "expected_start", "unblock", "never", "text")
+_REASON_FIELDS: Final = (
+    "binding",
+    "node",
+    "shortfall",
+    "price",
+    "position",
+    "expected_start",
+    "start_low",
+    "start_high",
+    "unblock",
+    "never",
+    "text",
+)
 _reason_values: Final = attrgetter(*_REASON_FIELDS)
 
 

@@ -8,7 +8,7 @@ writes itself as a plain mapping (``from_mapping``, ``to_mapping``).
 
 from airflow_dla.specs.agents import NO_AGENT, VERBS, AgentSpec, Entrypoint
 from airflow_dla.specs.forecast import Expected
-from airflow_dla.specs.grants import Demand, Grant, Held, Node, Reason, describe_amounts
+from airflow_dla.specs.grants import Demand, Grant, Held, Node, Reason, Step, Unblock, describe_amounts
 from airflow_dla.specs.jobs import PROTOCOL, JobKey, JobPolicy, JobSpec
 from airflow_dla.specs.protocol import LINE_KINDS, MAX_LINE, JobFile, KeeperFile
 from airflow_dla.specs.references import ArtifactRef, ModelRef, Reference, UriRef, public_url, reference
@@ -47,7 +47,9 @@ __all__ = [
     "Reference",
     "Request",
     "Spec",
+    "Step",
     "TeamSpec",
+    "Unblock",
     "UriRef",
     "describe_amounts",
     "mig_profile",

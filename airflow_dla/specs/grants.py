@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from airflow_dla.specs.resources import Request, amounts, mig_profile, profile
 from airflow_dla.specs.spec import Spec, spec_field
@@ -209,6 +209,60 @@ class Held:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that happens, or is done, so that a demand starts.
+
+    Parameters
+    ----------
+    kind : str
+        What happens by itself: ``served`` (those before it are), ``freed`` (of a node),
+        ``returned`` (by teams, so that its own may have it), ``refilled`` (a budget). What
+        somebody does: ``lower`` its minimum, ``capacity`` of a node raised, ``node`` added,
+        ``quota``, ``borrow``, ``lend``, ``guarantee`` or ``budget`` of a team raised,
+        ``priority``, ``weight`` or ``run`` of the demand set.
+    amounts : mapping of resource to float
+        How much, for ``lower`` and ``guarantee`` to what.
+    node, team : str or None
+        Whose.
+    value : float
+        Tokens, a priority, a weight, or seconds.
+    """
+
+    kind: str
+    amounts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    node: str | None = None
+    team: str | None = None
+    value: float = 0.0
+
+
+class Unblock(str):
+    """What would start a demand: a sentence, and beside it the steps in numbers, for a program to take.
+
+    Parameters
+    ----------
+    sentence : str
+    steps : tuple of `Step`
+        All of them together start the demand.
+
+    Examples
+    --------
+    >>> found = Unblock("add 2 gpu to n1", (Step(kind="capacity", amounts={"gpu": 2.0}, node="n1"),))
+    >>> found, found.steps[0].node
+    ('add 2 gpu to n1', 'n1')
+    """
+
+    __slots__ = ("steps",)
+
+    steps: tuple[Step, ...]
+
+    def __new__(cls, sentence: str, steps: tuple[Step, ...]) -> Self:
+        """Make a sentence that knows its steps."""
+        made = super().__new__(cls, sentence)
+        made.steps = steps
+        return made
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reason(Spec):
     """Why a request waits, or got less than it wanted.
 
@@ -225,9 +279,11 @@ class Reason(Spec):
     position : int
         Place in the queue, 1 is next; 0 for one that runs with less.
     expected_start : float or None
-        Forecast, seconds since the epoch; None when nothing is known.
+        Forecast, seconds since the epoch: earlier is as likely as later; None when nothing is known.
+    start_low, start_high : float or None
+        Between them it starts with a probability of 80 %.
     unblock : tuple of str
-        What would help, best first.
+        What would help, best first; made by a plan each is an `Unblock`, which has it in numbers too.
     text : str
         All of it as one sentence.
     never : bool
@@ -242,6 +298,8 @@ class Reason(Spec):
     price: float = spec_field(number, default=0.0)
     position: int = spec_field(natural, default=0)
     expected_start: float | None = spec_field(optional(number), default=None)
+    start_low: float | None = spec_field(optional(number), default=None)
+    start_high: float | None = spec_field(optional(number), default=None)
     unblock: tuple[str, ...] = spec_field(sequence_of(text), default=())
     never: bool = spec_field(boolean, default=False)
     text: str = spec_field(text)

@@ -152,7 +152,7 @@ def test_the_head_of_the_queue_may_be_a_gang() -> None:
     answer = decide(nodes(4, 4), asked, live=live, ends=ends)
     assert not answer.grants
     assert (answer.waiting["a"].expected_start, answer.waiting["b"].expected_start) == (100.0, 100.0)
-    assert answer.waiting["a"].text.endswith("it starts on n0, n1 at about 100")
+    assert answer.waiting["a"].text.endswith("it is promised n0, n1 at about 1970-01-01 00:01Z")
     assert answer.waiting["c"].binding == "queue"
     assert set(decide(nodes(4, 4), asked, live=live, ends=ends, runs={"c": 90.0}).grants) == {"c"}
     assert not decide(nodes(4, 4), asked, live=live, ends={}, drain_after_s=0.0).grants

@@ -43,7 +43,7 @@ def test_a_plain_number_is_granted_whole_or_waits():
     reason = answer.waiting["b"]
     assert cpus(answer) == {"a": 50.0}
     assert (reason.binding, reason.node, reason.shortfall, reason.price, reason.position) == ("cpu", "n1", 20.0, 1.0, 1)
-    assert reason.unblock == ("wait until 20 more cpu are free on n1", "lower the minimum of cpu to 10", "add 20 cpu")
+    assert reason.unblock == ("wait until 20 cpu more are free on n1", "lower the minimum to 10 cpu", "add 20 cpu to n1")
     assert answer.prices == {"cpu": 1.0}
 
 

@@ -88,7 +88,7 @@ def test_a_shrunk_demand_knows_by_how_much_and_why():
     answer = plan([Node(name="n1", capacity={"cpu": 60.0})], [], pending, Policy(), 0.0)
     reason = answer.shrunk["b"]
     assert (reason.binding, reason.node, reason.shortfall, reason.price) == ("cpu", "n1", 20.0, 1.0)
-    assert reason.unblock[0] == "+20 cpu on n1"
+    assert reason.unblock == ("+20 cpu on n1", "raise its priority to 1")
     assert reason.text == "got 10 of 30 cpu on n1: those before it took the rest"
     assert answer.grants["b"].reason == "asked 0-30 cpu, got 10 of 30 cpu on n1: those before it took the rest"
     assert Reason.from_mapping(reason.to_mapping()) == reason

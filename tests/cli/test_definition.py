@@ -12,11 +12,13 @@ import pytest
 from airflow_dla.cli.definition import get_cli_commands
 
 EXPECTED = {
-    "demo", "doctor", "allocate", "simulate", "ledger upgrade", "ledger status", "agents list", "agents show", "agents check", "jobs list",
-    "jobs show", "jobs logs", "jobs stop", "models list", "models show", "models promote",
-    "models rollback", "artifacts verify", "artifacts gc", "forecast show", "forecast refresh",
+    "demo", "doctor", "allocate", "simulate", "shadow", "why", "usage", "ledger upgrade", "ledger status",
+    "nodes declare", "nodes list", "nodes remove", "teams apply", "teams list",
+    "agents list", "agents show", "agents check", "jobs list", "jobs show", "jobs logs", "jobs stop", "jobs priority",
+    "models list", "models show", "models promote", "models rollback", "artifacts verify", "artifacts gc",
+    "forecast show", "forecast refresh",
 }  # fmt: skip
-WITHOUT_WORKSPACE = {"demo", "allocate", "simulate", "agents check"}
+WITHOUT_WORKSPACE = {"demo", "allocate", "shadow", "agents check"}
 
 
 def leaves(commands: Iterable[Any], path: str = "") -> Iterator[tuple[str, Any]]:
