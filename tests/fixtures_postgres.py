@@ -107,9 +107,7 @@ class PostgresServer:
             connection.execute("SET LOCAL session_replication_role = replica")  # the history's trigger refuses to forget
             for table in reversed(metadata.sorted_tables):
                 connection.execute(f"DELETE FROM {table.name}")
-            connection.execute(
-                "INSERT INTO dla_workspace (id, created_at, due) VALUES (%s, extract(epoch FROM now()), false)", [uuid.uuid4().hex]
-            )
+            connection.execute("INSERT INTO dla_workspace (id, created_at) VALUES (%s, extract(epoch FROM now()))", [uuid.uuid4().hex])
             connection.execute("INSERT INTO dla_teams (name, team) VALUES ('default', '{\"name\": \"default\"}')")
 
 

@@ -8,6 +8,7 @@ from airflow_dla.ledger.contract import Ledger
 from airflow_dla.ledger.records import (
     Alias,
     AliasMove,
+    Answer,
     Attempt,
     Decision,
     Event,
@@ -26,6 +27,7 @@ from airflow_dla.ledger.sql import SqlLedger, connect
 __all__ = [
     "Alias",
     "AliasMove",
+    "Answer",
     "Attempt",
     "Decision",
     "Event",

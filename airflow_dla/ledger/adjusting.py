@@ -9,26 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, update
 
 from airflow_dla.errors import NotFound
 from airflow_dla.ledger import attempts, rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record, record_all
 from airflow_dla.ledger.nodes import mark_due
 from airflow_dla.ledger.records import Attempt
 from airflow_dla.ledger.schema import attempts as attempts_table
 from airflow_dla.ledger.schema import demands, grants
+from airflow_dla.ledger.transaction import Transaction
 from airflow_dla.specs import ExitReason, Grant, Held, JobSpec
 
 
 def tell(tx: Transaction, targets: Mapping[str, Grant], held: Mapping[str, Held]) -> None:
     """Write what holders shall change their grants to; one that is told already is left alone."""
     news = {id_: target for id_, target in targets.items() if target != (held[id_].target or held[id_].grant)}
-    if not news:
-        return
-    one = update(grants).where(grants.c.id == bindparam("of")).values(target=bindparam("to"))
-    tx.connection.execute(one, [{"of": id_, "to": rows.dump(target.to_mapping())} for id_, target in news.items()])
+    tx.update_all(grants, [{"id": id_, "target": rows.dump(target.to_mapping())} for id_, target in news.items()])
     changes = ((id_, _change(held[id_].grant, target) | {"reason": target.reason}) for id_, target in news.items())
     record_all(tx, "grant.target", changes)
 
@@ -50,13 +47,13 @@ def resized(tx: Transaction, grant: str, *, target: Grant, applied: bool) -> Non
     if not applied:
         tx.connection.execute(update(grants).where(mine).values(target=None, rigid=True))
         record(tx, "grant.resize_refused", grant, change)
-        mark_due(tx)
+        mark_due(tx, "resize refused")
         return
     tx.connection.execute(update(grants).where(mine).values(granted=told, target=None))
     tx.connection.execute(update(attempts_table).where(attempts_table.c.id == grant).values(granted=told))
     record(tx, "grant.resized", grant, change)
     if any(target.amounts.get(resource, 0.0) < amount for resource, amount in change["before"].items()):
-        mark_due(tx)
+        mark_due(tx, "resized")
 
 
 def _change(before: Grant, after: Grant) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def set_priority(tx: Transaction, job: str, priority: int, *, by: str) -> Attemp
     spec = rows.dump(_with_priority(found.spec, priority))
     tx.connection.execute(update(attempts_table).where(attempts_table.c.id == found.id).values(spec=spec))
     record(tx, "attempt.priority", found.id, {"old": old, "new": priority, "by": by})
-    mark_due(tx)
+    mark_due(tx, "priority")
     return attempts.get(tx, found.id)
 
 

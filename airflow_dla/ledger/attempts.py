@@ -13,11 +13,11 @@ from sqlalchemy import Select, bindparam, insert, select, update
 
 from airflow_dla.errors import Conflict, InvalidSpec, NotFound
 from airflow_dla.ledger import demands, rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record
 from airflow_dla.ledger.records import Attempt
 from airflow_dla.ledger.schema import attempts, grants, jobs
 from airflow_dla.ledger.schema import demands as demands_table
+from airflow_dla.ledger.transaction import Transaction, batched
 from airflow_dla.specs import AttemptState, Demand, Exit, ExitReason, JobKey, JobSpec
 
 #: Those that no runtime has heard of: they end by a word.
@@ -111,7 +111,7 @@ def get(tx: Transaction, attempt: str) -> Attempt:
 
 def by_ids(tx: Transaction, ids: Iterable[str]) -> dict[str, Attempt]:
     """Return attempts by id."""
-    found = (row for part in demands.batched(ids) for row in tx.connection.execute(_WHOLE.where(attempts.c.id.in_(part))))
+    found = (row for part in batched(ids) for row in tx.connection.execute(_WHOLE.where(attempts.c.id.in_(part))))
     return {row.id: rows.attempt(row) for row in found}
 
 

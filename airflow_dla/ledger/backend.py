@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from sqlalchemy import Connection, Engine
+
+from airflow_dla.ledger.transaction import Transaction
+
+#: How a transaction begins: to read; for one statement alone; to write rows of its own; under
+#: the ledger's lock; under it unless somebody has it; to read after whoever has it.
+Mode = Literal["read", "single", "write", "exclusive", "turn", "after"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +48,11 @@ class Backend(Protocol):
     def exists(self) -> bool:
         """Whether there is anything to connect to, as far as can be told without creating it."""
 
-    def execution_options(self, *, write: bool) -> Mapping[str, Any]:
-        """Return SQLAlchemy's options of a connection that will write, or read from one consistent snapshot."""
+    def begin(self, connection: Connection, mode: Mode) -> Transaction:
+        """Begin a transaction: a read sees one consistent snapshot.
 
-    def begin(self, connection: Connection, *, exclusive: bool) -> float:
-        """Begin to write inside a new transaction, and return the database's time.
-
-        Exclusive: until it ends, nobody else writes what concerns attempts, demands and grants.
+        Under the ledger's lock, until it ends, nobody else writes what concerns attempts, or turns demands into grants.
         """
-
-    def now(self, connection: Connection) -> float:
-        """Return the database's time, seconds since the epoch."""
 
     def upgrading(self) -> AbstractContextManager[None]:
         """Prepare for a schema upgrade, one process at a time."""

@@ -7,12 +7,13 @@ ledger does not answer, and may then be called again: each is idempotent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_dla.ledger.records import (
     Alias,
     AliasMove,
+    Answer,
     Attempt,
     Decision,
     Event,
@@ -26,7 +27,7 @@ from airflow_dla.ledger.records import (
     Snapshot,
     TeamChange,
 )
-from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, Expected, Grant, JobSpec, Node, Reason, TeamSpec
+from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, Expected, Grant, JobSpec, Node, TeamSpec
 
 
 class Ledger(Protocol):
@@ -169,7 +170,31 @@ class Ledger(Protocol):
             If it is preemptible: there is no job that could be told to stop.
         """
 
-    def answer(self, demand: str) -> Lease | Reason | None:
+    def admit(
+        self,
+        wanted: Sequence[Demand],
+        decide: Callable[[Snapshot], Decision],
+        *,
+        holder: str,
+        lease_s: float,
+        waiting: Collection[str] = (),
+    ) -> dict[str, Answer]:
+        """Write demands that belong to no job, let a round decide about them, and return the answers.
+
+        Requests, a round and answers in one go, for many at once; whoever comes first works for
+        all who come meanwhile, and a lease may so have another's name as its first holder.
+
+        Parameters
+        ----------
+        wanted : sequence of `Demand`
+            As for `request`.
+        decide, holder, lease_s
+            As for `round`.
+        waiting : collection of str
+            Demands made before, whose answers are wanted as well; unknown ids are left out.
+        """
+
+    def answer(self, demand: str) -> Answer:
         """Return a demand's lease, the reason why it waits, or None before its first round.
 
         Raises

@@ -1,7 +1,4 @@
-"""Transactions: where connections come from, how they begin, are retried and fail.
-
-Everything else in this package is a function that takes a `Transaction` first.
-"""
+"""Where connections come from, how transactions begin, are retried and fail."""
 
 from __future__ import annotations
 
@@ -10,25 +7,22 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from functools import cached_property, partial
-from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, Text, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Text, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.sql import column, table
 
 from airflow_dla.errors import InvalidSpec, LedgerVersion
-from airflow_dla.ledger.backend import Backend, Options
+from airflow_dla.ledger.backend import Backend, Mode, Options
 from airflow_dla.ledger.postgres import Postgres, postgres_url
 from airflow_dla.ledger.schema import HEAD, REVISIONS, VERSION_TABLE
 from airflow_dla.ledger.sqlite import Sqlite
+from airflow_dla.ledger.transaction import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Mode = Literal["read", "write", "exclusive"]
 
 #: A deadlock is broken by running the loser again, this often at most.
 _RETRIES: Final = 5
@@ -36,34 +30,6 @@ _RETRIES: Final = 5
 # Closing a connection that was inherited through fork would end the parent's session,
 # so engines from before a fork are kept here for ever and never touched.
 _inherited: list[Engine] = []
-
-
-class Transaction:
-    """A connection inside a transaction, and the database's time when it began.
-
-    Parameters
-    ----------
-    connection : Connection
-    clock : function of nothing
-        Asked at most once, when `now` is first needed.
-    """
-
-    def __init__(self, connection: Connection, clock: Callable[[], float]) -> None:
-        self.connection = connection
-        self._clock = clock
-
-    @cached_property
-    def now(self) -> float:
-        """Seconds since the epoch, the same throughout the transaction."""
-        return self._clock()
-
-    def upsert(self, target: Table, **values: object) -> None:
-        """Insert a row, or update the one with the same primary key."""
-        dialect = postgresql if self.connection.dialect.name == "postgresql" else sqlite
-        key = [col.name for col in target.primary_key]
-        changed = {name: value for name, value in values.items() if name not in key}
-        statement = dialect.insert(target).values(**values).on_conflict_do_update(index_elements=key, set_=changed)
-        self.connection.execute(statement)
 
 
 class Database:
@@ -92,6 +58,14 @@ class Database:
         """Run an operation under the ledger's lock: whatever concerns attempts, demands and grants."""
         return self._run("exclusive", lambda tx: operation(tx, *args, **kwargs))
 
+    def turn(self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation under the ledger's lock if nobody has it, or without it: the transaction says which (`leads`)."""
+        return self._run("turn", lambda tx: operation(tx, *args, **kwargs))
+
+    def single(self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation of one statement, which is a transaction of its own."""
+        return self._run("single", lambda tx: operation(tx, *args, **kwargs))
+
     def unchecked(self, mode: Mode, operation: Callable[[Transaction], T]) -> T:
         """Run an operation whatever the schema's revision is."""
         return self._attempt(mode, operation, check=False)
@@ -118,14 +92,12 @@ class Database:
         if check and not self._checked:
             self._check(engine)
         with engine.connect() as connection:
-            connection.execution_options(**self.backend.execution_options(write=mode != "read"))
+            connection.execution_options(dla_write=mode not in {"read", "single"})
             with connection.begin():
-                return operation(Transaction(connection, self._begun(connection, mode)))
-
-    def _begun(self, connection: Connection, mode: Mode) -> Callable[[], float]:
-        if mode == "read":
-            return partial(self.backend.now, connection)
-        return partial(float, self.backend.begin(connection, exclusive=mode == "exclusive"))
+                tx = self.backend.begin(connection, mode)
+                answer = operation(tx)
+                tx.end()
+                return answer
 
     def _explained(self, error: Exception) -> Exception:
         found = self.backend.explain(error)

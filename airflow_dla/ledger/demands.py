@@ -6,74 +6,24 @@ of the attempt they belong to, if they belong to one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import case, delete, insert, select, update
+from sqlalchemy import case, delete, select, update
 
-from airflow_dla.errors import InvalidSpec, NotFound
 from airflow_dla.ledger import rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record_all
 from airflow_dla.ledger.nodes import mark_due
 from airflow_dla.ledger.records import Lease
 from airflow_dla.ledger.schema import attempts, demands, grants
-from airflow_dla.specs import Demand, Reason
-
-#: Ids in one statement: below every database's limit on parameters.
-_BATCH = 500
-
-
-def batched(ids: Iterable[str]) -> Iterator[list[str]]:
-    """Split ids, each once and in order, into lists that fit into one statement.
-
-    Examples
-    --------
-    >>> list(batched(["b", "a", "b"]))
-    [['a', 'b']]
-    """
-    ordered = sorted(set(ids))
-    for start in range(0, len(ordered), _BATCH):
-        yield ordered[start : start + _BATCH]
+from airflow_dla.ledger.transaction import Transaction, batched
+from airflow_dla.specs import Demand
 
 
 def add(tx: Transaction, demand: Demand, *, job: bool) -> None:
     """Write a new demand; its time is the database's unless it has waited before (`created_at`)."""
-    tx.connection.execute(insert(demands).values(job=job, **rows.demand_values(replace(demand, created_at=demand.created_at or tx.now))))
-    mark_due(tx)
-
-
-def request(tx: Transaction, demand: Demand) -> None:
-    """Write a demand that belongs to no job; the same id again changes nothing.
-
-    Raises
-    ------
-    InvalidSpec
-        If it is preemptible: there is no job that could be told to stop.
-    """
-    if demand.preemptible:
-        raise InvalidSpec(f"demand {demand.id!r} must not be preemptible: it belongs to no job that could be told to stop")
-    if _known(tx, demands, demand.id) is None and _known(tx, grants, demand.id) is None:
-        add(tx, demand, job=False)
-
-
-def answer(tx: Transaction, demand: str) -> Lease | Reason | None:
-    """Return the lease, the reason to wait, or None before the first round."""
-    if held := _known(tx, grants, demand):
-        return rows.lease(held)
-    if waits := _known(tx, demands, demand):
-        return rows.reason(waits.reason)
-    raise NotFound(f"the ledger knows no demand {demand!r}: it was never made, was cancelled, or its grant was taken away; request again")
-
-
-def _known(tx: Transaction, table: Any, id_: str) -> Any:
-    return tx.connection.execute(select(table).where(table.c.id == id_)).one_or_none()
-
-
-def release(tx: Transaction, ids: Iterable[str]) -> None:
-    """Free grants and cancel demands that belong to no job."""
-    free(tx, ids, job=False)
+    tx.insert_all(demands, [{**rows.demand_values(replace(demand, created_at=demand.created_at or tx.now)), "job": job}])
+    mark_due(tx, "demand")
 
 
 def free(tx: Transaction, ids: Iterable[str], *, job: bool = True) -> None:
@@ -83,12 +33,12 @@ def free(tx: Transaction, ids: Iterable[str], *, job: bool = True) -> None:
         mine = grants.c.id.in_(part) & grants.c.job.is_(job)
         held = tx.connection.execute(select(grants.c.id, grants.c.node).where(mine)).all()
         if held:
-            tx.connection.execute(delete(grants).where(mine))
+            tx.delete_all(grants, [row.id for row in held])
             record_all(tx, "grant.released", ((row.id, {"node": row.node}) for row in held))
         cancelled = tx.connection.execute(delete(demands).where(demands.c.id.in_(part), demands.c.job.is_(job))).rowcount
         changed += len(held) + cancelled
     if changed:
-        mark_due(tx)
+        mark_due(tx, "freed")
 
 
 def renew(tx: Transaction, ids: Sequence[str], *, holder: str, lease_s: float) -> frozenset[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from airflow_dla.ledger import rows
 from airflow_dla.ledger.arrivals import earliest, outstanding
-from airflow_dla.ledger.database import Transaction
-from airflow_dla.ledger.demands import batched
 from airflow_dla.ledger.nodes import mark_due
 from airflow_dla.ledger.schema import attempts, expected, jobs
+from airflow_dla.ledger.transaction import Transaction, batched
 from airflow_dla.specs import Expected
 
 
@@ -27,20 +26,18 @@ def expect(tx: Transaction, source: str, jobs: Sequence[Expected]) -> None:
     written = [
         {"source": source, "id": id_, "at": job.at, "until": _until(job), "job": text} for id_, (job, text) in new.items() if id_ in changed
     ]
-    if written:
-        tx.connection.execute(insert(expected), written)
+    tx.insert_all(expected, written)
     if changed:
-        mark_due(tx)
+        mark_due(tx, "expected")
 
 
 def _until(job: Expected) -> float:
     return job.at + job.late_s
 
 
-def ahead(tx: Transaction) -> tuple[Expected, ...]:
-    """Return what is still expected and has not come, in order of time."""
-    query = select(expected.c.job).where(expected.c.until >= tx.now)
-    found = [rows.expected(text) for text in tx.connection.execute(query).scalars()]
+def ahead(tx: Transaction, texts: Sequence[str]) -> tuple[Expected, ...]:
+    """Return those that have not come, in order of time; given what is still expected, as it was written."""
+    found = [rows.expected(text) for text in texts]
     return outstanding(found, _arrivals(tx, found), tx.now)
 
 

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from airflow_dla.ledger import rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.records import Event, Roots
 from airflow_dla.ledger.schema import attempts, history, jobs, model_versions, pins
+from airflow_dla.ledger.transaction import Transaction
 from airflow_dla.specs import ArtifactRef, AttemptState, ExitReason, JobSpec, ModelRef
 
 
@@ -26,8 +26,7 @@ def record(tx: Transaction, kind: str, subject: str, data: Mapping[str, Any]) ->
 def record_all(tx: Transaction, kind: str, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """Append events of one kind, (subject, data) each, in one statement."""
     lines = [{"at": tx.now, "kind": kind, "subject": subject, "data": rows.dump(data)} for subject, data in events]
-    if lines:
-        tx.connection.execute(insert(history), lines)
+    tx.insert_all(history, lines)
 
 
 def events(tx: Transaction, *, subject: str | None, kind: str | None, limit: int) -> tuple[Event, ...]:

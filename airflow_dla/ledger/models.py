@@ -9,10 +9,10 @@ from sqlalchemy import func, insert, select
 
 from airflow_dla.errors import Conflict, NotFound
 from airflow_dla.ledger import rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record
 from airflow_dla.ledger.records import Alias, AliasMove, ModelVersion
 from airflow_dla.ledger.schema import alias_log, aliases, model_versions
+from airflow_dla.ledger.transaction import Transaction
 
 
 def register_version(

@@ -1,14 +1,14 @@
-"""Nodes, followers and agents, and the one row that says whether a round is due."""
+"""Nodes, followers and agents, and what says that a round is due."""
 
 from __future__ import annotations
 
 from sqlalchemy import delete, func, or_, select, update
 
 from airflow_dla.ledger import rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record
 from airflow_dla.ledger.records import FollowerKind, NodeRow
-from airflow_dla.ledger.schema import agents, expected, followers, nodes, workspace
+from airflow_dla.ledger.schema import agents, expected, followers, nodes, wakes, workspace
+from airflow_dla.ledger.transaction import Transaction
 from airflow_dla.specs import AgentSpec, Node
 
 #: A follower that was not heard of for so long is forgotten.
@@ -25,9 +25,9 @@ def now(tx: Transaction) -> float:
     return tx.now
 
 
-def mark_due(tx: Transaction) -> None:
-    """Say that something changed which may help a waiting request."""
-    tx.connection.execute(update(workspace).where(workspace.c.due.is_(False)).values(due=True))
+def mark_due(tx: Transaction, why: str) -> None:
+    """Say that something changed which the next round must know."""
+    tx.insert_all(wakes, [{"why": why}])
 
 
 def register_node(tx: Transaction, node: Node, *, host: str) -> None:
@@ -36,17 +36,17 @@ def register_node(tx: Transaction, node: Node, *, host: str) -> None:
     known = tx.connection.execute(select(nodes.c.node, nodes.c.silent_since).where(nodes.c.name == node.name)).one_or_none()
     tx.upsert(nodes, name=node.name, node=written, host=host, seen_at=tx.now, silent_since=None)
     if known is not None and known.silent_since is not None:
-        mark_due(tx)
+        mark_due(tx, "node")
     if known is None or written != known.node:
         record(tx, "node.registered", node.name, {"capacity": dict(node.capacity), "place": node.place})
-        mark_due(tx)
+        mark_due(tx, "node")
 
 
 def remove_node(tx: Transaction, name: str) -> None:
     """Take a node out; the next round tells those that now wait in vain."""
     if tx.connection.execute(delete(nodes).where(nodes.c.name == name)).rowcount:
         record(tx, "node.removed", name, {})
-        mark_due(tx)
+        mark_due(tx, "node")
 
 
 def all_nodes(tx: Transaction) -> tuple[NodeRow, ...]:
@@ -58,7 +58,7 @@ def node_answered(tx: Transaction, name: str, *, answered: bool) -> NodeRow | No
     """Remember an answer, or the first of a row of silences; a silent node is granted nothing until it answers."""
     spoke_again = nodes.c.name == name, nodes.c.silent_since.is_not(None)
     if answered and tx.connection.execute(select(nodes.c.name).where(*spoke_again)).one_or_none():
-        mark_due(tx)
+        mark_due(tx, "node")
     heard = {"seen_at": tx.now, "silent_since": None} if answered else {"silent_since": func.coalesce(nodes.c.silent_since, tx.now)}
     tx.connection.execute(update(nodes).where(nodes.c.name == name).values(**heard))
     row = tx.connection.execute(select(nodes).where(nodes.c.name == name)).one_or_none()

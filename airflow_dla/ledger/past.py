@@ -10,10 +10,9 @@ from typing import Any
 from sqlalchemy import Row, Select, select
 
 from airflow_dla.ledger import rows
-from airflow_dla.ledger.database import Transaction
-from airflow_dla.ledger.demands import batched
 from airflow_dla.ledger.records import PastRun
 from airflow_dla.ledger.schema import attempts, history, jobs
+from airflow_dla.ledger.transaction import Transaction, batched
 from airflow_dla.specs import Exit, JobPolicy
 
 #: What Airflow calls a run that the DAG's own timetable made; backfills and assets are somebody's or something's wish.

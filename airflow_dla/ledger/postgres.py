@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DataError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from airflow_dla.errors import InvalidSpec, LedgerUnavailable, LedgerVersion, MissingExtra
-from airflow_dla.ledger.backend import Options
+from airflow_dla.ledger.backend import Mode, Options
+from airflow_dla.ledger.transaction import Statement, Transaction
 
 #: Names the ledger's advisory lock in its database: "dla" in ASCII, then 1.
 _LOCK: Final = 0x646C6101
 
-# One round trip, evaluated from left to right. Everything is local to the transaction,
-# so that PgBouncer may give the next one another server connection. A client that hangs
-# in mid-transaction is thrown out and frees its locks.
-_LIMITS: Final = "SELECT set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+# Evaluated from left to right. Everything is local to the transaction, so that PgBouncer may
+# give the next one another server connection. A client that hangs in mid-transaction is
+# thrown out and frees its locks.
+_LIMITS: Final = "set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 _TIME: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-_NOW = text(f"SELECT {_TIME}")
-_WRITE = text(f"{_LIMITS}, {_TIME}")
-_EXCLUSIVE = text(f"{_LIMITS}, pg_advisory_xact_lock({_LOCK}), {_TIME}")
+_LOCKS: Final[dict[Mode, str]] = {
+    "write": f"SELECT {_LIMITS}, false, {_TIME}",
+    "exclusive": f"SELECT {_LIMITS}, pg_advisory_xact_lock({_LOCK}) IS NOT NULL, {_TIME}",
+    "turn": f"SELECT {_LIMITS}, pg_try_advisory_xact_lock({_LOCK}), {_TIME}",
+}
+#: Waits for whoever has the lock, and has it only until the end of its message.
+_WAIT: Final = f"SELECT {_LIMITS}, pg_advisory_xact_lock_shared({_LOCK})"
 
 _IDLE: Final = "60s"
+#: Seconds after which a connection is tried before it is used, so that a restarted server is found again.
+_TRIED_S: Final = 1.0
 _TRANSIENT: Final = frozenset({"40001", "40P01"})
 _UNDEFINED_TABLE: Final = "42P01"
 
@@ -76,8 +84,8 @@ class Postgres:
         return str(URL.create("postgresql", self.url.username, None, self.url.host, self.url.port, self.url.database))
 
     def engine(self) -> Engine:
-        """Make an engine; a connection is tried before it is used, so that a restarted server is found again."""
-        return create_engine(
+        """Make an engine whose transactions are begun and ended by `Transaction`."""
+        engine = create_engine(
             self.url.set(drivername="postgresql+psycopg"),
             connect_args={
                 "prepare_threshold": None,
@@ -89,26 +97,34 @@ class Postgres:
                 "application_name": "airflow-dla",
             },
             pool_size=self.options.pool_size,
-            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",
             hide_parameters=True,
         )
+        event.listen(engine, "checkin", _leave)
+        event.listen(engine, "checkout", _try)
+        return engine
 
     def exists(self) -> bool:
         """Say yes; only connecting can tell."""
         return True
 
-    def execution_options(self, *, write: bool) -> Mapping[str, Any]:
-        """Let all statements of a read see the same moment; a writer sees what was there when it got its locks."""
-        return {} if write else {"isolation_level": "REPEATABLE READ"}
+    def begin(self, connection: Connection, mode: Mode) -> Transaction:
+        """Begin; limit how long a write may wait or hang, take or await the ledger's lock.
 
-    def begin(self, connection: Connection, *, exclusive: bool) -> float:
-        """Limit how long a write may wait or hang, take the ledger's lock when exclusive, and return the time after that."""
-        limits = {"wait": f"{int(self.options.wait_s * 1000)}ms", "idle": _IDLE}
-        return float(connection.execute(_EXCLUSIVE if exclusive else _WRITE, limits).one()[-1])
+        A read sees one moment in all its statements, a writer what is there once it has its
+        locks; the statements of one message without a ``BEGIN`` are a transaction of their own.
+        """
+        begin: list[Statement] = [] if mode == "single" else [("BEGIN", None)]
+        if mode == "read":
+            begin = [("BEGIN ISOLATION LEVEL REPEATABLE READ", None)]
+        limits = (f"{int(self.options.wait_s * 1000)}ms", _IDLE)
+        if mode in _LOCKS:
+            begin.append((_LOCKS[mode], limits))
 
-    def now(self, connection: Connection) -> float:
-        """Return the server's time, not the transaction's."""
-        return float(connection.execute(_NOW).scalar_one())
+        def now() -> float:
+            return float(connection.exec_driver_sql(f"SELECT {_TIME}").scalar_one())
+
+        return Transaction(connection, now, begin, wait=(_WAIT, limits), commit=mode != "single")
 
     def upgrading(self) -> AbstractContextManager[None]:
         """Need nothing: schema changes are transactional and run under the ledger's lock."""
@@ -137,6 +153,21 @@ class Postgres:
         for secret in (self.url.password, self.url.query.get("password")):
             said = said.replace(str(secret), "***") if secret else said
         return said
+
+
+def _leave(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["left"] = time.monotonic()
+
+
+def _try(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Try a connection that was not used for a while."""
+    left = record.info.get("left")
+    if left is None or time.monotonic() - left < _TRIED_S:
+        return
+    try:
+        connection.execute("")
+    except Exception as error:
+        raise DisconnectionError from error
 
 
 def postgres_url(url: URL) -> bool:

@@ -387,3 +387,6 @@ class Roots:
 
 
 FollowerKind = Literal["triggerer", "worker", "other"]
+
+#: To a demand: what it got, why it waits, or nothing before its first round.
+Answer = Lease | Reason | None

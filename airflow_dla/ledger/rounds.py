@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, false, func, insert, select, text, update
+from sqlalchemy import Text, bindparam, cast, func, literal_column, or_, select, union_all
 
 from airflow_dla.ledger import adjusting, capacity, expecting, rows, teams
-from airflow_dla.ledger.database import Transaction
-from airflow_dla.ledger.demands import batched
 from airflow_dla.ledger.history import record_all
 from airflow_dla.ledger.records import Decision, Round, Snapshot
-from airflow_dla.ledger.schema import attempts, demands, grants, nodes, workspace
-from airflow_dla.specs import AttemptState, Node, Reason
+from airflow_dla.ledger.schema import accounts, attempts, demands, expected, grants, nodes, wakes, workspace
+from airflow_dla.ledger.schema import teams as teams_table
+from airflow_dla.ledger.transaction import Transaction
+from airflow_dla.specs import AttemptState, Grant, Reason
 
 Decide = Callable[[Snapshot], Decision]
 
 _EXPIRED = grants.c.suspect.is_(False) & (grants.c.expires_at < bindparam("now"))
+_DUE = select(or_(select(wakes.c.why).exists(), select(workspace.c.id).where(workspace.c.due_at <= bindparam("now")).exists()))
 
-# PostgreSQL takes all reasons in one statement; one UPDATE each would be a message each.
-_REASONS_AT_ONCE = text(
-    "UPDATE dla_demands SET reason = given.value FROM json_each_text(CAST(:reasons AS json)) AS given WHERE dla_demands.id = given.key"
-)
-
-
-_WAITING = select(demands.c.job, demands.c.reason, *(demands.c[name] for name in rows.DEMAND_COLUMNS)).order_by(
+_WAITING = select(*(demands.c[name] for name in rows.DEMAND_COLUMNS), demands.c.job, demands.c.reason).order_by(
     demands.c.created_at, demands.c.id
 )
-_HELD = select(grants).order_by(grants.c.granted_at, grants.c.id)
-_DUE = select(workspace.c.due | func.coalesce(workspace.c.due_at <= bindparam("now"), false()))
+_HELD = select(
+    *(grants.c[name] for name in rows.HELD_COLUMNS), grants.c.job, grants.c.holder, grants.c.suspect, grants.c.expires_at
+).order_by(grants.c.granted_at, grants.c.id)
 
+# Everything else that a round reads, in one message: what it is, and its text.
+_SETTING = union_all(
+    select(literal_column("'node'").label("kind"), nodes.c.node.label("text")).where(nodes.c.silent_since.is_(None)),
+    select(literal_column("'team'"), teams_table.c.team),
+    select(literal_column("'account'"), accounts.c.account),
+    select(literal_column("'expected'"), expected.c.job).where(expected.c.until >= bindparam("now")),
+    select(literal_column("'workspace'"), workspace.c.id),
+    select(literal_column("'due_at'"), cast(workspace.c.due_at, Text)).where(workspace.c.due_at.is_not(None)),
+)
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """What a round must know of a demand besides the demand itself: its row goes with the grant."""
-
-    job: bool
-    reason: str | None
-    row: Row[Any]
-
-    def columns(self) -> dict[str, Any]:
-        return dict(zip(rows.DEMAND_COLUMNS, self.row[2:], strict=True))
+#: Where in a row of `_WAITING` the columns begin that are of no demand, and in one of `_HELD` those that are not of a grant.
+_JOB: Final = len(rows.DEMAND_COLUMNS)
+_HELD_JOB: Final = len(rows.HELD_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +49,48 @@ class _Read:
     """What a round reads: what it decides about, and what it must know besides to write the decision."""
 
     snapshot: Snapshot
-    pending: Mapping[str, _Pending]
-    bare: frozenset[str]
+    waiting: Mapping[str, Any]
+    held: Sequence[Any]
+    workspace: str
+    due_at: bool
+
+    def bare(self) -> frozenset[str]:
+        """Return the live grants that belong to no job."""
+        return frozenset(row[0] for row in self.held if not row[_HELD_JOB])
 
 
 def idle(tx: Transaction) -> Round | None:
     """Return the answer of a round that has nothing to do, without any lock; None when there is something."""
     expired = tx.connection.execute(select(select(grants.c.id).where(_EXPIRED).exists()), {"now": tx.now}).scalar_one()
-    return None if expired or _due(tx) else Round(skipped=True, waiting=_waiting(tx))
+    return None if expired or due(tx) else Round(skipped=True, waiting=_waiting(tx))
+
+
+def due(tx: Transaction) -> bool:
+    """Whether something happened that a round must know, or its time has come."""
+    return bool(tx.connection.execute(_DUE, {"now": tx.now}).scalar_one())
 
 
 def run(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: bool) -> Round:
-    """Run one round; the caller holds the ledger's lock."""
-    _suspect_expired(tx)
-    if not (force or _due(tx)):
+    """Run one round if there is anything to do; the caller holds the ledger's lock."""
+    if not (force or due(tx)):
+        _suspect(tx, tx.connection.execute(select(grants.c.id, grants.c.holder).where(_EXPIRED), {"now": tx.now}).all())
         return Round(skipped=True, waiting=_waiting(tx))
-    tx.connection.execute(update(workspace).values(due=False, due_at=None))
+    return settle(tx, decide, holder=holder, lease_s=lease_s, force=force)[0]
+
+
+def settle(tx: Transaction, decide: Decide, *, holder: str, lease_s: float, force: bool = False) -> tuple[Round, Decision]:
+    """Decide about everything that is there, and return what was decided."""
+    # What wakes the next round from here on is not among what is read below.
+    tx.delete_all(wakes)
     read = _read(tx)
     seen = read.snapshot
-    if not (seen.pending or seen.held or force):
-        return Round(skipped=True)
-    decision = decide(seen)
-    capacity.check(seen, decision, bare=read.bare)
+    _suspect(tx, [(row[0], row[_HELD_JOB + 1]) for row in read.held if not row[-2] and row[-1] < tx.now])
+    nothing = not (seen.pending or seen.held or force)
+    decision = Decision() if nothing else decide(seen)
+    capacity.check(seen, decision, bare=read.bare() if decision.preempted else ())
     _write(tx, read, decision, holder=holder, lease_s=lease_s)
-    return Round(skipped=False, granted=tuple(decision.grants), waiting=len(seen.pending) - len(decision.grants))
+    waiting = len(seen.pending) - len(decision.grants)
+    return Round(skipped=nothing, granted=tuple(decision.grants), waiting=waiting), decision
 
 
 def snapshot(tx: Transaction) -> Snapshot:
@@ -81,85 +98,74 @@ def snapshot(tx: Transaction) -> Snapshot:
     return _read(tx).snapshot
 
 
-def _due(tx: Transaction) -> bool:
-    return bool(tx.connection.execute(_DUE, {"now": tx.now}).scalar_one())
-
-
 def _waiting(tx: Transaction) -> int:
     return tx.connection.execute(select(func.count()).select_from(demands)).scalar_one()
 
 
-def _suspect_expired(tx: Transaction) -> None:
-    expired = tx.connection.execute(select(grants.c.id, grants.c.holder).where(_EXPIRED), {"now": tx.now}).all()
-    for part in batched(row.id for row in expired):
-        tx.connection.execute(update(grants).where(grants.c.id.in_(part)).values(suspect=True))
-    record_all(tx, "lease.expired", ((row.id, {"holder": row.holder}) for row in expired))
+def _suspect(tx: Transaction, expired: Sequence[Any]) -> None:
+    tx.update_all(grants, [{"id": id_, "suspect": True} for id_, _ in expired])
+    record_all(tx, "lease.expired", ((id_, {"holder": holder}) for id_, holder in expired))
 
 
 def _read(tx: Transaction) -> _Read:
-    waiting, held = tx.connection.execute(_WAITING).all(), tx.connection.execute(_HELD).all()
+    setting: defaultdict[str, list[str]] = defaultdict(list)
+    found, asked, held = tx.read_all(_SETTING, _WAITING, _HELD, now=tx.now)
+    for kind, text in found:
+        setting[kind].append(text)
+    # One that was asked for again while it was granted waits no more.
+    granted = {row[0] for row in held}
+    waiting = {row[0]: row for row in asked if row[0] not in granted}
     seen = Snapshot(
         now=tx.now,
-        nodes=_nodes(tx),
+        nodes=tuple(sorted(map(rows.node, setting["node"]), key=lambda node: node.name)),
         held=tuple(map(rows.held, held)),
-        pending=tuple(rows.demand(row[2:]) for row in waiting),
-        teams=teams.all_teams(tx),
-        accounts=teams.all_accounts(tx),
-        expected=expecting.ahead(tx),
+        pending=tuple(rows.demand(row[:_JOB]) for row in waiting.values()),
+        teams=tuple(sorted(map(rows.team, setting["team"]), key=lambda team: team.name)),
+        accounts=tuple(sorted(map(rows.account, setting["account"]), key=lambda account: account.team)),
+        expected=expecting.ahead(tx, setting["expected"]),
     )
-    pending = {row[2]: _Pending(bool(row[0]), row[1], row) for row in waiting}
-    return _Read(seen, pending, frozenset(row.id for row in held if not row.job))
-
-
-def _nodes(tx: Transaction) -> tuple[Node, ...]:
-    """Return the nodes that may be granted from: those that answer when they are asked."""
-    query = select(nodes.c.node).where(nodes.c.silent_since.is_(None)).order_by(nodes.c.name)
-    return tuple(rows.node(text) for text in tx.connection.execute(query).scalars())
+    return _Read(seen, waiting, held, setting["workspace"][0], bool(setting["due_at"]))
 
 
 def _write(tx: Transaction, read: _Read, decision: Decision, *, holder: str, lease_s: float) -> None:
     if decision.grants:
-        _grant(tx, decision, read.pending, holder=holder, lease_s=lease_s)
-    _explain(tx, decision, read.pending)
-    adjusting.tell(tx, decision.targets, {held.grant.id: held for held in read.snapshot.held})
+        _grant(tx, decision, read.waiting, {"holder": holder, "token": 1, "granted_at": tx.now, "expires_at": tx.now + lease_s})
+    _explain(tx, decision, read.waiting)
+    if decision.targets:
+        adjusting.tell(tx, decision.targets, {held.grant.id: held for held in read.snapshot.held})
     adjusting.preempt(tx, decision.preempted)
     teams.keep_accounts(tx, decision.accounts, known=read.snapshot.accounts)
-    if decision.again_at is not None:
-        tx.connection.execute(update(workspace).values(due_at=decision.again_at))
+    if read.due_at or decision.again_at is not None:
+        tx.update_all(workspace, [{"id": read.workspace, "due_at": decision.again_at}])
 
 
-def _grant(tx: Transaction, decision: Decision, known: Mapping[str, _Pending], *, holder: str, lease_s: float) -> None:
-    for part in batched(decision.grants):
-        tx.connection.execute(delete(demands).where(demands.c.id.in_(part)))
-    lease = {"holder": holder, "token": 1, "granted_at": tx.now, "expires_at": tx.now + lease_s}
-    lease |= {"suspect": False, "rigid": False, "stopping": False}
-    given = decision.grants.values()
-    written = [
-        {**known[g.id].columns(), "job": known[g.id].job, "node": g.node, "granted": rows.dump(g.to_mapping()), **lease} for g in given
-    ]
-    tx.connection.execute(insert(grants), written)
-    _move_attempts(tx, {str(row["id"]): row["granted"] for row in written if row["job"]}, decision.reasons)
-    record_all(tx, "grant.given", ((g.id, {"node": g.node, "amounts": dict(g.amounts), "gpu_ids": list(g.gpu_ids)}) for g in given))
+def _grant(tx: Transaction, decision: Decision, waiting: Mapping[str, Any], lease: Mapping[str, Any]) -> None:
+    tx.delete_all(demands, decision.grants)
+    fresh = {**lease, "suspect": False, "rigid": False, "stopping": False}
+    written = [_granted(waiting[given.id], given) | fresh for given in decision.grants.values()]
+    tx.insert_all(grants, written)
+    _move_attempts(tx, {row["id"]: row["granted"] for row in written if row["job"]}, decision.reasons)
+    record_all(tx, "grant.given", ((given.id, _told(given)) for given in decision.grants.values()))
+
+
+def _granted(row: Sequence[Any], given: Grant) -> dict[str, Any]:
+    """Return the columns of a grant: its demand's, which goes with it, and what was granted."""
+    columns = dict(zip(rows.DEMAND_COLUMNS, row, strict=False))
+    return {**columns, "job": bool(row[_JOB]), "node": given.node, "granted": rows.dump(given.to_mapping())}
+
+
+def _told(given: Grant) -> dict[str, Any]:
+    return {"node": given.node, "amounts": dict(given.amounts), "gpu_ids": list(given.gpu_ids)}
 
 
 def _move_attempts(tx: Transaction, granted: Mapping[str, Any], reasons: Mapping[str, Reason]) -> None:
     """Move attempts to ``granted``; one that got less than it wanted keeps the reason."""
-    moved = update(attempts).where(attempts.c.id == bindparam("of"))
+    moved = {"state": AttemptState.GRANTED.value, "granted_at": tx.now}
     why = {id_: rows.dump_reason(reasons[id_]) for id_ in granted if id_ in reasons}
-    values = [{"of": id_, "what": what, "why": why.get(id_)} for id_, what in granted.items()]
-    if values:
-        state = {"state": AttemptState.GRANTED.value, "granted_at": tx.now}
-        tx.connection.execute(moved.values(granted=bindparam("what"), reason=bindparam("why"), **state), values)
+    tx.update_all(attempts, [{"id": id_, "granted": what, "reason": why.get(id_), **moved} for id_, what in granted.items()])
 
 
-def _explain(tx: Transaction, decision: Decision, known: Mapping[str, _Pending]) -> None:
+def _explain(tx: Transaction, decision: Decision, waiting: Mapping[str, Any]) -> None:
     """Write the reasons that changed."""
-    waiting = ((id_, rows.dump_reason(why)) for id_, why in decision.reasons.items() if id_ in known and id_ not in decision.grants)
-    changed = {id_: said for id_, said in waiting if said != known[id_].reason}
-    if not changed:
-        return
-    if tx.connection.dialect.name == "postgresql":
-        tx.connection.execute(_REASONS_AT_ONCE, {"reasons": rows.dump(changed)})
-        return
-    one = update(demands).where(demands.c.id == bindparam("of")).values(reason=bindparam("why"))
-    tx.connection.execute(one, [{"of": id_, "why": said} for id_, said in changed.items()])
+    said = ((id_, rows.dump_reason(why)) for id_, why in decision.reasons.items() if id_ in waiting and id_ not in decision.grants)
+    tx.update_all(demands, [{"id": id_, "reason": text} for id_, text in said if text != waiting[id_][-1]])

@@ -180,15 +180,27 @@ def demand(values: Sequence[Any]) -> Demand:
     )
 
 
-def held(row: Row[Any]) -> Held:
-    """Read a grant with its demand, from a row of grants."""
+#: Columns of a grant with its demand, in the order of `held`.
+HELD_COLUMNS: Final = (*DEMAND_COLUMNS, "granted", "granted_at", "target", "stopping", "rigid")
+_DEMAND: Final = len(DEMAND_COLUMNS)
+
+
+def held(values: Sequence[Any]) -> Held:
+    """Read a grant with its demand.
+
+    Parameters
+    ----------
+    values : sequence
+        Begins with the columns of `HELD_COLUMNS`.
+    """
+    granted, since, target, stopping, rigid = values[_DEMAND : len(HELD_COLUMNS)]
     return Held(
-        demand=demand([getattr(row, name) for name in DEMAND_COLUMNS]),
-        grant=grant(row.granted),
-        since=row.granted_at,
-        target=None if row.target is None else grant(row.target),
-        stopping=bool(row.stopping),
-        rigid=bool(row.rigid),
+        demand=demand(values[:_DEMAND]),
+        grant=grant(granted),
+        since=since,
+        target=None if target is None else grant(target),
+        stopping=bool(stopping),
+        rigid=bool(rigid),
     )
 
 

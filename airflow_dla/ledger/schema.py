@@ -37,17 +37,20 @@ def _json(name: str, *, nullable: bool = False) -> Column[str]:
     return Column(name, Text, nullable=nullable)
 
 
-#: One row: who this ledger is, whether the next round is due, when the reaper last ran.
+#: One row: who this ledger is, when the next round is due by time, when the reaper last ran.
 workspace = Table(
     "dla_workspace",
     metadata,
     Column("id", Text, primary_key=True),
     Column("created_at", Float, nullable=False),
-    Column("due", Boolean, nullable=False),
     # When the next round is due by time alone: a forecast, a term or an age comes to pass.
     Column("due_at", Float),
     Column("reaped_at", Float),
 )
+
+#: Why the next round is due; it takes them all. Rows instead of a flag: two that write at
+#: once never wait for each other, and what is written while a round reads is left for the next.
+wakes = Table("dla_wakes", metadata, Column("why", Text, nullable=False))
 
 teams = Table(
     "dla_teams",

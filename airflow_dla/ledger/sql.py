@@ -6,16 +6,18 @@ reads, writes rows of its own, or runs under the ledger's lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from airflow_dla.ledger import adjusting, attempts, demands, expecting, history, models, nodes, past, rounds, teams, upgrading
+from airflow_dla.errors import NotFound
+from airflow_dla.ledger import adjusting, admission, attempts, demands, expecting, history, models, nodes, past, rounds, teams, upgrading
 from airflow_dla.ledger.backend import Options
 from airflow_dla.ledger.contract import Ledger
 from airflow_dla.ledger.database import Database, open_database
 from airflow_dla.ledger.records import (
     Alias,
     AliasMove,
+    Answer,
     Attempt,
     Event,
     FollowerKind,
@@ -28,7 +30,7 @@ from airflow_dla.ledger.records import (
     Snapshot,
     TeamChange,
 )
-from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, Expected, Grant, JobSpec, Node, Reason, TeamSpec
+from airflow_dla.specs import AgentSpec, Demand, Exit, ExitReason, Expected, Grant, JobSpec, Node, TeamSpec
 
 
 def connect(url: str, *, wait_s: float = 30.0, pool_size: int = 5, durable: bool = True) -> SqlLedger:
@@ -190,15 +192,24 @@ class SqlLedger(Ledger):
 
     def request(self, demand: Demand) -> None:
         """Write a demand that belongs to no job."""
-        self._db.exclusive(demands.request, demand)
+        self._db.write(admission.request, [demand])
 
-    def answer(self, demand: str) -> Lease | Reason | None:
+    def admit(
+        self, wanted: Sequence[Demand], decide: rounds.Decide, *, holder: str, lease_s: float, waiting: Collection[str] = ()
+    ) -> dict[str, Answer]:
+        """Write demands that belong to no job, let a round decide, and return the answers."""
+        return admission.admit(self._db, wanted, decide, holder=holder, lease_s=lease_s, waiting=waiting)
+
+    def answer(self, demand: str) -> Answer:
         """Return a demand's lease, the reason why it waits, or None."""
-        return self._db.read(demands.answer, demand)
+        found = self._db.read(admission.answers, [demand])
+        if demand not in found:
+            raise NotFound(f"the ledger knows no demand {demand!r}: it was never made, cancelled, or its grant taken away; request again")
+        return found[demand]
 
     def release(self, ids: Iterable[str]) -> None:
         """Free grants and cancel demands that belong to no job."""
-        self._db.exclusive(demands.release, list(ids))
+        admission.release(self._db, list(ids))
 
     def snapshot(self) -> Snapshot:
         """Return what a round would read now."""
@@ -206,8 +217,7 @@ class SqlLedger(Ledger):
 
     def round(self, decide: rounds.Decide, *, holder: str, lease_s: float, force: bool = False) -> Round:
         """Run one allocation round, or find without a lock that there is nothing to do."""
-        idle = None if force else self._db.read(rounds.idle)
-        return idle or self._db.exclusive(rounds.run, decide, holder=holder, lease_s=lease_s, force=force)
+        return admission.run_round(self._db, decide, holder=holder, lease_s=lease_s, force=force)
 
     def resized(self, grant: str, *, target: Grant, applied: bool) -> None:
         """Say what became of a target."""

@@ -6,7 +6,7 @@ import fcntl
 import random
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any, Final, cast
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from airflow_dla.errors import InvalidSpec, LedgerUnavailable, LedgerVersion
-from airflow_dla.ledger.backend import Options
+from airflow_dla.ledger.backend import Mode, Options
 from airflow_dla.ledger.mounts import network_file_system
+from airflow_dla.ledger.transaction import Transaction
 
 _SUBSECONDS_SINCE: Final = (3, 42)
 _NOW: Final = (
@@ -111,18 +112,13 @@ class Sqlite:
         """Whether the file is there; asking SQLite would create it."""
         return self.path.exists()
 
-    def execution_options(self, *, write: bool) -> Mapping[str, Any]:
-        """Say whether to begin a write; a read sees one snapshot of the write-ahead log."""
-        return {"dla_write": write}
+    def begin(self, connection: Connection, mode: Mode) -> Transaction:
+        """Begin; ``BEGIN IMMEDIATE`` has waited for every other writer already, so that each write leads."""
 
-    def begin(self, connection: Connection, *, exclusive: bool) -> float:
-        """Return the time; ``BEGIN IMMEDIATE`` has made every write exclusive already."""
-        del exclusive
-        return self.now(connection)
+        def now() -> float:
+            return float(connection.exec_driver_sql(_NOW).scalar_one())
 
-    def now(self, connection: Connection) -> float:
-        """Return SQLite's time."""
-        return float(connection.exec_driver_sql(_NOW).scalar_one())
+        return Transaction(connection, now, leads=mode != "read")
 
     @contextmanager
     def upgrading(self) -> Iterator[None]:

@@ -9,11 +9,11 @@ from sqlalchemy import delete, select
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.ledger import rows
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.history import record_all
 from airflow_dla.ledger.nodes import mark_due
 from airflow_dla.ledger.records import TeamChange
 from airflow_dla.ledger.schema import accounts, teams
+from airflow_dla.ledger.transaction import Transaction
 from airflow_dla.specs import Account, TeamSpec
 
 #: The team of every job that names none; it is there from the start and stays.
@@ -49,7 +49,7 @@ def apply(tx: Transaction, wanted: Sequence[TeamSpec], *, by: str) -> tuple[Team
         if team.name in touched:
             tx.upsert(teams, name=team.name, team=rows.dump(team.to_mapping()))
     record_all(tx, "team.changed", ((name, {"by": by, "changes": _told(name, found)}) for name in sorted(touched)))
-    mark_due(tx)
+    mark_due(tx, "teams")
     return found
 
 
@@ -74,11 +74,6 @@ def _differences(old: TeamSpec | None, new: TeamSpec | None) -> Iterator[TeamCha
 
 def _told(team: str, found: Sequence[TeamChange]) -> list[dict[str, object]]:
     return [{"field": one.field, "old": one.old, "new": one.new} for one in found if one.team == team]
-
-
-def all_accounts(tx: Transaction) -> tuple[Account, ...]:
-    """Return what rounds left of every team that ever held anything, described or not; by team."""
-    return tuple(rows.account(text) for text in tx.connection.execute(select(accounts.c.account).order_by(accounts.c.team)).scalars())
 
 
 def keep_accounts(tx: Transaction, changed: Sequence[Account], *, known: Sequence[Account]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from airflow_dla.ledger.database import Database, Transaction, revision, wrong_version
+from airflow_dla.ledger.database import Database, revision, wrong_version
 from airflow_dla.ledger.schema import HEAD, REVISIONS, VERSION_TABLE
+from airflow_dla.ledger.transaction import Transaction
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 

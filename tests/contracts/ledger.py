@@ -398,6 +398,45 @@ class LedgerContract:
         with pytest.raises(NotFound, match="no demand 'x'"):
             ledger.answer("x")
 
+    def test_admission(self, ledger: Ledger) -> None:
+        """Demands are written, decided about and answered in one go; what waits is asked about again with the next."""
+        ledger.register_node(node(cpu=3))
+        wanted = [demand("x", cpu=2), demand("y", cpu=2)]
+        answers = ledger.admit(wanted, first_come, holder="h", lease_s=60)
+        assert isinstance(answers["x"], Lease)
+        assert (answers["x"].grant, answers["x"].holder) == (Grant(id="x", node="n", amounts={"cpu": 2}), "h")
+        assert answers["x"] == ledger.answer("x")
+        assert answers["y"] == ledger.answer("y") == Reason(binding="cpu", shortfall=2, text="too few CPUs")
+        assert ledger.admit(wanted, first_come, holder="other", lease_s=60) == answers
+        ledger.release(["x"])
+        later = ledger.admit([demand("z")], first_come, holder="other", lease_s=60, waiting=["y", "x"])
+        assert {id_: isinstance(answer, Lease) for id_, answer in later.items()} == {"y": True, "z": True}
+
+    def test_admission_without_news(self, ledger: Ledger) -> None:
+        """When nothing happened since the last round, answers are read and nobody decides."""
+        ledger.register_node(node())
+        first = ledger.admit([demand("x"), demand("big", cpu=9)], first_come, holder="h", lease_s=60)
+        again = ledger.admit([], refuse_all, holder="h", lease_s=60, waiting=first)
+        assert again == first
+
+    def test_admission_grants_what_waits_already(self, ledger: Ledger) -> None:
+        """One round serves all: jobs and demands that others wrote."""
+        ledger.register_node(node())
+        opened = ledger.open_attempt(job())
+        ledger.request(demand("y"))
+        assert set(ledger.admit([demand("x")], first_come, holder="h", lease_s=60)) == {"x"}
+        assert ledger.attempts([opened.id])[opened.id].state is AttemptState.GRANTED
+        assert isinstance(ledger.answer("y"), Lease)
+
+    def test_admission_that_is_refused(self, ledger: Ledger) -> None:
+        """A decision that gives too much writes nothing, the demands included."""
+        ledger.register_node(node())
+        too_much = Decision(grants={"x": Grant(id="x", node="n", amounts={"cpu": 9})})
+        with pytest.raises(LedgerError, match="has 4 cpu, 9 would be granted"):
+            ledger.admit([demand("x")], lambda _: too_much, holder="h", lease_s=60)
+        with pytest.raises(NotFound):
+            ledger.answer("x")
+
     def test_reason_to_wait(self, ledger: Ledger) -> None:
         """What does not fit gets its reason, the attempt as well."""
         ledger.register_node(node(cpu=1))

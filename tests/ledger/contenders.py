@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from contracts.ledger import demand, first_come, job
 
-from airflow_dla.ledger import Lease, connect
+from airflow_dla.ledger import Lease, Ledger, connect
 
 _ACCOUNT: Final = struct.Struct("ii")  # in use now, most ever
 _TESTS: Final = Path(__file__).parent.parent
@@ -40,20 +40,31 @@ def account(path: Path, change: int) -> tuple[int, int]:
 
 
 def take_and_release(index: int, url: str, books: str, times: str) -> None:
-    """Take a grant of one CPU and release it, so many times."""
+    """Take a grant of one CPU and release it, so many times: every other time in one go."""
     ledger = connect(url)
     for turn in range(int(times)):
         id_ = f"{index}-{turn}"
-        ledger.request(demand(id_))
-        ledger.round(first_come, holder=id_, lease_s=60)
-        while not isinstance(ledger.answer(id_), Lease):
-            time.sleep(0.02)
-            ledger.round(first_come, holder=id_, lease_s=60)
+        (_admitted if turn % 2 else _granted)(ledger, id_)
         account(Path(books), 1)
         time.sleep(0.001)
         account(Path(books), -1)
         ledger.release([id_])
     ledger.close()
+
+
+def _granted(ledger: Ledger, id_: str) -> None:
+    ledger.request(demand(id_))
+    ledger.round(first_come, holder=id_, lease_s=60)
+    while not isinstance(ledger.answer(id_), Lease):
+        time.sleep(0.02)
+        ledger.round(first_come, holder=id_, lease_s=60)
+
+
+def _admitted(ledger: Ledger, id_: str) -> None:
+    answers = ledger.admit([demand(id_)], first_come, holder=id_, lease_s=60)
+    while not isinstance(answers[id_], Lease):
+        time.sleep(0.02)
+        answers = ledger.admit([], first_come, holder=id_, lease_s=60, waiting=[id_])
 
 
 def open_attempt(_index: int, url: str, task: str) -> None:

@@ -9,14 +9,14 @@ import traceback
 from typing import Any
 
 import pytest
-from contracts.ledger import demand, first_come, node
+from contracts.ledger import demand, first_come, job, node
 from fixtures_postgres import PostgresServer
 from sqlalchemy import create_engine, text
 
 from airflow_dla.errors import InvalidSpec, LedgerUnavailable, LedgerVersion
 from airflow_dla.ledger import SqlLedger, connect
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.schema import HEAD
+from airflow_dla.ledger.transaction import Transaction
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_read_of_a_waiting_writer(sqlite_url: str) -> None:
     writer, other = connect(sqlite_url), connect(sqlite_url, wait_s=0.1)
 
     def hold(tx: Transaction) -> None:
-        tx.connection.execute(text("UPDATE dla_workspace SET due = 1"))
+        tx.connection.execute(text("UPDATE dla_workspace SET due_at = 1"))
         assert other.jobs() == ()
         with pytest.raises(LedgerUnavailable, match=r"another process has been writing for 0.1 s"):
             other.record("a", "b", {})
@@ -175,13 +175,14 @@ def test_lock_that_is_held_too_long(postgres_url: str) -> None:
     """A writer that cannot get the ledger's lock gives up and says where to look."""
     holder, other = connect(postgres_url), connect(postgres_url, wait_s=0.1)
 
-    def hold(_tx: Transaction) -> None:
+    def hold(tx: Transaction) -> None:
+        assert tx.leads
         with pytest.raises(LedgerUnavailable, match="another process holds the ledger's lock"):
-            other.request(demand("x"))
-        other.record("needs no lock", "b", {})
+            other.open_attempt(job())
+        other.request(demand("needs no lock"))
 
     holder._db.exclusive(hold)
-    other.request(demand("x"))
+    other.open_attempt(job())
     holder.close()
     other.close()
 

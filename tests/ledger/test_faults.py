@@ -23,7 +23,7 @@ from airflow_dla.ledger import connect
 from airflow_dla.ledger.nodes import mark_due
 
 def hang(tx):
-    mark_due(tx)
+    mark_due(tx, "half")
     tx.connection.execute(text("INSERT INTO dla_history (at, kind, subject, data) VALUES (0, 'half', 'written', '{}')"))
     print("writing", flush=True)
     time.sleep(60)

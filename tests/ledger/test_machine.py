@@ -144,8 +144,8 @@ class Attempts(RuleBasedStateMachine):
     def bare(self, cpu: int) -> None:
         """Take and release a grant that belongs to no job."""
         id_ = f"bare-{next(self.number)}"
-        self.ledger.request(demand(id_, cpu=cpu))
-        self.ledger.round(first_come, holder="h", lease_s=60)
+        answers = self.ledger.admit([demand(id_, cpu=cpu)], first_come, holder="h", lease_s=60)
+        assert answers == {id_: self.ledger.answer(id_)}
         self.ledger.release([id_])
 
     @precondition(lambda self: self.seen)

@@ -15,8 +15,8 @@ from ledger.contenders import run
 from sqlalchemy import text
 
 from airflow_dla.ledger import SqlLedger, connect
-from airflow_dla.ledger.database import Transaction
 from airflow_dla.ledger.schema import REVISIONS, VERSION_TABLE, metadata
+from airflow_dla.ledger.transaction import Transaction
 from airflow_dla.ledger.upgrading import _MIGRATIONS
 from airflow_dla.specs import AttemptState, Demand, Grant, Held, JobSpec, Request, TeamSpec
 

@@ -27,7 +27,7 @@ def upgrade() -> None:
     stopping = set(op.get_bind().execute(sa.text("SELECT id FROM dla_attempts WHERE stop IS NOT NULL")).scalars())
     _anew("dla_grants", _grants(), lambda row: _held(row, specs.get(row["id"])) | {"stopping": row["id"] in stopping})
     op.create_index("dla_grants_order", "dla_grants", ["granted_at", "id"])
-    op.add_column("dla_workspace", sa.Column("due_at", sa.Float))
+    _workspace()
     op.create_table("dla_accounts", sa.Column("team", sa.Text, primary_key=True), sa.Column("account", sa.Text, nullable=False))
     _expected()
     _attempts(specs)
@@ -36,6 +36,13 @@ def upgrade() -> None:
 def _specs_of_attempts() -> dict[str, dict[str, Any]]:
     found = op.get_bind().execute(sa.text("SELECT id, spec FROM dla_attempts"))
     return {row.id: json.loads(row.spec) for row in found}
+
+
+def _workspace() -> None:
+    op.add_column("dla_workspace", sa.Column("due_at", sa.Float))
+    op.drop_column("dla_workspace", "due")
+    wakes = op.create_table("dla_wakes", sa.Column("why", sa.Text, nullable=False))
+    op.bulk_insert(wakes, [{"why": "migrated"}])
 
 
 def _expected() -> None:
