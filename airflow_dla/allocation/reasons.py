@@ -254,7 +254,7 @@ class Reasons:
                 continue
             fitting, head = fits[place], kept is not None and row in kept.heads
             behind = kept is not None and fitting and not (head or row in barred or row in refused or beyond or apart[place])
-            unblock = remedies.waiting(place, node, kept=behind)
+            unblock = () if row in refused else remedies.waiting(place, node, kept=behind)
             if row in barred or row in refused:
                 yield rules.aside(row, node, position, unblock)
             elif beyond:

@@ -123,11 +123,12 @@ class Remedies:
             return _FAR if self.policy.strategy in _STEADY else _FAR_OF_ALL
         lacking = self._lacking(place, node)
         found = [*self._shortcuts(lacking, kept=kept)]
-        if self._comes_back(lacking):
-            found.insert(0, _unblock("wait until {}", self._waits(lacking)))
+        waits = list(self._waits(lacking)) if self._comes_back(lacking) else []
+        if waits:
+            found.insert(0, _unblock("wait until {}", iter(waits)))
         if not kept:
             found += [*self._lower(lacking), *self._raise(lacking)]
-        return tuple(found)
+        return tuple(found) or _FAR_OF_ALL
 
     def _lacking(self, place: int, node: int) -> Lacking:
         row = int(self.queue[place])

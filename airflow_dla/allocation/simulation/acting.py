@@ -12,6 +12,7 @@ from airflow_dla.allocation.plan import plan
 from airflow_dla.allocation.problem import Plan, Policy
 from airflow_dla.allocation.teams import TeamShare
 from airflow_dla.specs import Demand, Grant, Node, Range, Request, Step, Unblock
+from airflow_dla.specs.resources import mig_profile
 
 _MORE: Final = 1e-9
 
@@ -116,23 +117,24 @@ def _freed(problem: Problem, step: Step, demand: str) -> Problem:  # noqa: ARG00
     """Take from live grants of a node just what shall be free; without a node, all of it."""
     if step.node is None:
         return replace(problem, live=(), policy=replace(problem.policy, used={}, reserves={}))
-    left = dict(step.amounts)
-    live = [_shrunk(grant, left) if grant.node == step.node else grant for grant in problem.live]
+    left, node = dict(step.amounts), next(node for node in problem.nodes if node.name == step.node)
+    live = [_shrunk(grant, node, left) if grant.node == step.node else grant for grant in problem.live]
     # What is held back for a forecast comes back as well.
     reserves = {resource: max(0.0, amount - left.get(resource, 0.0)) for resource, amount in problem.policy.reserves.items()}
     return replace(problem, live=tuple(live), policy=replace(problem.policy, reserves=reserves))
 
 
-def _shrunk(grant: Grant, left: dict[str, float]) -> Grant:
-    amounts, ids = dict(grant.amounts), grant.gpu_ids
+def _shrunk(grant: Grant, node: Node, left: dict[str, float]) -> Grant:
+    amounts, dropped = dict(grant.amounts), set[str]()
     for resource, amount in grant.amounts.items():
+        own = [one for one in grant.gpu_ids if one in node.ids_of(resource)]
         taken = min(amount, left.get(resource, 0.0))
-        if resource == "gpu" and ids and taken > 0:
-            taken = min(amount, float(math.ceil(taken - 1e-9)))
-            ids = ids[: math.ceil(amount - taken - 1e-9)]
+        if own and taken > 0:
+            taken = min(amount, float(math.ceil(taken - _MORE)))
+            dropped.update(own[math.ceil(amount - taken - _MORE) :])
         amounts[resource] = amount - taken
         left[resource] = left.get(resource, 0.0) - taken
-    return replace(grant, amounts=amounts, gpu_ids=ids)
+    return replace(grant, amounts=amounts, gpu_ids=tuple(one for one in grant.gpu_ids if one not in dropped))
 
 
 def _returned(problem: Problem, step: Step, demand: str) -> Problem:  # noqa: ARG001
@@ -176,10 +178,17 @@ def _capacity(problem: Problem, step: Step, demand: str) -> Problem:  # noqa: AR
 
 
 def grown(node: Node, more: Mapping[str, float]) -> Node:
-    """Return a node that has more; where it hands out GPU ids, with ids for those that were added."""
+    """Return a node that has more; where it hands out ids of GPUs or slices, with ids for those that were added."""
     capacity = {resource: node.capacity.get(resource, 0.0) + more.get(resource, 0.0) for resource in {**node.capacity, **more}}
-    ids = tuple(f"added-{place}" for place in range(math.ceil(more.get("gpu", 0.0)))) if node.gpu_ids else ()
-    return replace(node, capacity=capacity, gpu_ids=(*node.gpu_ids, *ids))
+    new = {
+        resource: tuple(f"added-{resource}-{place}" for place in range(math.ceil(amount)))
+        for resource, amount in more.items()
+        if node.ids_of(resource)
+    }
+    slices = {
+        profile: (*ids, *next((new[name] for name in new if mig_profile(name) == profile), ())) for profile, ids in node.mig_ids.items()
+    }
+    return replace(node, capacity=capacity, gpu_ids=(*node.gpu_ids, *new.get("gpu", ())), mig_ids=slices)
 
 
 def _node(problem: Problem, step: Step, demand: str) -> Problem:
