@@ -84,14 +84,17 @@ class Growth:
         return said, Step(kind="guarantee", amounts={resource: most}, team=team)
 
     def _first(self, row: int, node: int, column: int, team: str | None) -> Iterator[Unblock]:
-        """Yield what takes from others on its node what they have above their minima."""
+        """Yield what takes from others on its node what they have above their minima.
+
+        Only strict shedding has such a step: by the other rules a larger weight takes from
+        others what they, too, still want, and sometimes nothing at all.
+        """
+        if self.policy.shedding != "strict":
+            return
         others = self.solution.where == node
         others[row] = False
         beyond = self.solution.amounts[others, column] - self.asked.minimum[others, column]
         if team is not None or self.asked.coupled[row] or not (beyond > RELATIVE).any():
             return
-        if self.policy.shedding == "strict":
-            most = int(self.asked.priority.max()) + 1
-            yield Unblock(f"raise its priority to {most}", (Step(kind="priority", value=float(most)),))
-        else:
-            yield Unblock("double its weight", (Step(kind="weight", value=2.0),))
+        most = int(self.asked.priority.max()) + 1
+        yield Unblock(f"raise its priority to {most}", (Step(kind="priority", value=float(most)),))

@@ -228,10 +228,6 @@ def _priority(problem: Problem, step: Step, demand: str) -> Problem:
     return _changed(problem, demand, lambda one: replace(one, priority=int(step.value)))
 
 
-def _weight(problem: Problem, step: Step, demand: str) -> Problem:
-    return _changed(problem, demand, lambda one: replace(one, weight=one.weight * step.value))
-
-
 def _elsewhere(problem: Problem, step: Step, demand: str) -> Problem:  # noqa: ARG001
     return _changed(
         problem, demand, lambda one: replace(one, place="any", node=None, request=replace(one.request, gpu_type=None, labels={}))
@@ -257,7 +253,6 @@ _STEPS: Final[Mapping[str, Callable[[Problem, Step, str], Problem]]] = {
     "guarantee": _guarantee,
     "budget": _budget,
     "priority": _priority,
-    "weight": _weight,
     "elsewhere": _elsewhere,
     "run": _run,
 }
