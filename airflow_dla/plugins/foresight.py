@@ -1,34 +1,33 @@
 """Keeps the ledger informed of what Airflow's schedule will bring, from the scheduler.
 
-Only the scheduler may read Airflow's database and is always there. A thread of its own
-writes next runs into the ledger when runs of DAGs begin or end, at most once a minute, and
-at the latest every ten minutes. Whatever goes wrong there is logged, and stops nothing.
+Only the scheduler may read Airflow's database and is always there. When runs of DAGs begin
+or end, at most every two minutes and at the latest every ten, a process of its own
+(`airflow_dla.plugins.looking_ahead`) writes next runs into the ledger. A thread starts it
+and waits for it, no more: the scheduler forks its workers, and a thread that were just then
+importing a module would leave them a lock that nobody ever opens. Whatever goes wrong is
+logged, and stops nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from airflow.listeners import hookimpl
-
-if TYPE_CHECKING:
-    from airflow_dla.control import ComingRun
 
 log = logging.getLogger(__name__)
 
 #: Between two refreshes, s: at least, and at most.
-LEAST_S: Final = 60.0
+LEAST_S: Final = 120.0
 MOST_S: Final = 600.0
-#: Runs of one DAG that are looked ahead to, and seconds that may be spent on looking.
-_RUNS: Final = 100
-_LOOK_S: Final = 20.0
+#: The scheduler may begin in peace for so many seconds, and one refresh may take so many.
+_PEACE_S: Final = 15.0
+_PROCESS_S: Final = 60.0
 
 
 class Foresight:
@@ -40,10 +39,14 @@ class Foresight:
         Given the ids of DAGs that ran lately.
     least_s, most_s : float
         Between two refreshes, s: however much happens, and although nothing does.
+    peace_s : float
+        Before the first one, s.
     """
 
-    def __init__(self, refresh: Callable[[Iterable[str]], None], *, least_s: float = LEAST_S, most_s: float = MOST_S) -> None:
-        self._refresh, self._least_s, self._most_s = refresh, least_s, most_s
+    def __init__(
+        self, refresh: Callable[[Iterable[str]], None], *, least_s: float = LEAST_S, most_s: float = MOST_S, peace_s: float = _PEACE_S
+    ) -> None:
+        self._refresh, self._least_s, self._most_s, self._peace_s = refresh, least_s, most_s, peace_s
         self._happened, self._over = threading.Event(), threading.Event()
         self._dags: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="dla-foresight", daemon=True)
@@ -64,6 +67,7 @@ class Foresight:
         self._happened.set()
 
     def _run(self) -> None:
+        self._over.wait(self._peace_s)
         while not self._over.is_set():
             self._happened.wait(self._most_s)
             self._happened.clear()
@@ -74,6 +78,20 @@ class Foresight:
             except Exception:
                 log.exception("What is expected could not be refreshed; trying again in %.0f s at the earliest", self._least_s)
             self._over.wait(self._least_s)
+
+
+def look_ahead(dags: Iterable[str]) -> None:
+    """Refresh in a process of its own, and wait for it for a minute.
+
+    Raises
+    ------
+    subprocess.SubprocessError
+        If it failed, or took longer and was killed.
+    """
+    # As in the API server, connections are looked up in Airflow's database.
+    environ = {**os.environ, "_AIRFLOW_PROCESS_CONTEXT": "server"}
+    command = [sys.executable, "-m", "airflow_dla.plugins.looking_ahead", *dags]
+    subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, timeout=_PROCESS_S, check=True)  # noqa: S603 - our own module
 
 
 _foresight: Foresight | None = None
@@ -93,7 +111,7 @@ def on_starting(component: Any) -> None:
     """Begin where the scheduler begins."""
     global _foresight  # noqa: PLW0603 - there is one scheduler in a process
     if _foresight is None and in_scheduler(component):
-        _foresight = Foresight(refresh_workspaces)
+        _foresight = Foresight(look_ahead)
         _foresight.start()
 
 
@@ -125,66 +143,3 @@ def on_dag_run_failed(dag_run: Any, msg: str) -> None:  # noqa: ARG001 - Airflow
 def _note(dag_run: Any) -> None:
     if _foresight is not None:
         _foresight.note(dag_run.dag_id)
-
-
-_workspaces: dict[str, frozenset[str]] = {}
-
-
-def refresh_workspaces(dags: Iterable[str]) -> None:
-    """Write what is expected into the ledgers of the default workspace and of those that these DAGs name."""
-    from airflow_dla.control import refresh  # noqa: PLC0415 - loaded by every process, needed in one
-    from airflow_dla.errors import NotFound  # noqa: PLC0415
-    from airflow_dla.hooks.workspace import DlaHook, open_ledger  # noqa: PLC0415
-    from airflow_dla.plugins.listener import connections  # noqa: PLC0415
-
-    for dag in dags:
-        if dag not in _workspaces:
-            _workspaces[dag] = frozenset(connections(dag, None))
-    for conn_id in sorted({DlaHook.default_conn_name}.union(*(_workspaces[dag] for dag in dags))):
-        try:
-            settings = DlaHook(conn_id).settings()
-        except NotFound:
-            continue  # nobody has made the default workspace: there is nothing to foresee
-        ledger = open_ledger(settings)
-        try:
-            forecast = refresh(ledger, settings.policy, coming_runs)
-        finally:
-            ledger.close()
-        log.debug("%s: %d jobs expected of schedules, %d of none", conn_id, len(forecast.schedule), len(forecast.season))
-
-
-def coming_runs(dags: Iterable[str]) -> Iterator[ComingRun]:
-    """Return the runs of DAGs that have begun, and those due within a day, as Airflow's database knows them."""
-    from airflow.models.dag import DagModel  # noqa: PLC0415 - only the scheduler has the database
-    from airflow.models.dagrun import DagRun  # noqa: PLC0415
-    from airflow.utils.session import create_session  # noqa: PLC0415
-    from airflow.utils.state import State  # noqa: PLC0415
-    from sqlalchemy import select  # noqa: PLC0415
-
-    from airflow_dla.control import ComingRun  # noqa: PLC0415
-
-    wanted, until = set(dags), time.monotonic() + _LOOK_S
-    if not wanted:
-        return
-    with create_session() as session:
-        begun = select(DagRun.dag_id, DagRun.run_id, DagRun.run_after).where(DagRun.state.in_(State.unfinished_dr_states))
-        for dag, run, due in session.execute(begun.where(DagRun.dag_id.in_(wanted))):
-            yield ComingRun(dag, run, due.timestamp())
-        active = select(DagModel).where(DagModel.dag_id.in_(wanted), ~DagModel.is_paused, ~DagModel.is_stale)
-        for model in session.scalars(active.order_by(DagModel.next_dagrun_create_after)):
-            if model.next_dagrun_create_after is not None and time.monotonic() < until:
-                yield from (ComingRun(model.dag_id, f"scheduled__{due.isoformat()}", due.timestamp()) for due in _next(model, session))
-
-
-def _next(model: Any, session: Any) -> Iterator[datetime]:
-    """Return when the next runs of a DAG are due: the one that Airflow has planned, and what its timetable says follows."""
-    from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415
-
-    planned, horizon = model.next_dagrun_create_after, datetime.now(UTC) + timedelta(days=1)
-    yield planned
-    stored = SerializedDagModel.get_dag(model.dag_id, session=session) if model.next_dagrun and planned <= horizon else None
-    if stored is None:
-        return
-    for info in islice(stored.iter_dagrun_infos_between(model.next_dagrun, horizon), _RUNS):
-        if planned < info.run_after <= horizon:
-            yield info.run_after

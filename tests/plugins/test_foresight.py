@@ -39,7 +39,7 @@ class Refresh:
 def test_it_looks_at_once_and_again_when_something_happens() -> None:
     """With the DAGs that it was told of."""
     refresh = Refresh()
-    looking = Foresight(refresh, least_s=0.01, most_s=60)
+    looking = Foresight(refresh, least_s=0.01, most_s=60, peace_s=0)
     looking.start()
     until(lambda: len(refresh.calls) == 1)
     looking.note("d")
@@ -50,7 +50,7 @@ def test_it_looks_at_once_and_again_when_something_happens() -> None:
 def test_however_much_happens_it_looks_once_in_a_while() -> None:
     """A thousand events are one look, and telling takes no time."""
     refresh = Refresh()
-    looking = Foresight(refresh, least_s=30, most_s=60)
+    looking = Foresight(refresh, least_s=30, most_s=60, peace_s=0)
     looking.start()
     until(lambda: len(refresh.calls) == 1)
     began = time.monotonic()
@@ -64,7 +64,7 @@ def test_however_much_happens_it_looks_once_in_a_while() -> None:
 def test_it_looks_now_and_then_although_nothing_happens() -> None:
     """A DAG that somebody unpaused tells nobody."""
     refresh = Refresh()
-    looking = Foresight(refresh, least_s=0.01, most_s=0.02)
+    looking = Foresight(refresh, least_s=0.01, most_s=0.02, peace_s=0)
     looking.start()
     until(lambda: len(refresh.calls) > 3)
     looking.stop()
@@ -73,7 +73,7 @@ def test_it_looks_now_and_then_although_nothing_happens() -> None:
 def test_whatever_fails_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """A ledger that is down stops no scheduler."""
     refresh = Refresh(RuntimeError("the ledger is down"))
-    looking = Foresight(refresh, least_s=0.01, most_s=0.02)
+    looking = Foresight(refresh, least_s=0.01, most_s=0.02, peace_s=0)
     looking.start()
     until(lambda: len(refresh.calls) > 1)
     looking.stop()

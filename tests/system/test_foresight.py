@@ -16,7 +16,7 @@ from system.processes import eventually
 from airflow_dla.ledger import connect
 from airflow_dla.specs import Expected
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(500)]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_the_scheduler_foresees_the_next_runs(airflow: AirflowServer, every_minu
         return any(run["state"] == "success" for run in runs)
 
     eventually(ended, timeout=150, what="a run of the schedule")
-    eventually(lambda: len(expected(airflow)) >= 50, timeout=150, what="a forecast")
+    eventually(lambda: len(expected(airflow)) >= 50, timeout=260, what="a forecast")
     found = expected(airflow)
     assert {(job.task, job.priority, dict(job.amounts)["cpu"]) for job in found} == {("job", 7, 1.0)}
     gaps = {round(later.at - earlier.at) for earlier, later in pairwise(found[:20])}
