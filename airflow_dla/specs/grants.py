@@ -219,13 +219,13 @@ class Step:
         ``returned`` (by teams, so that its own may have it), ``refilled`` (a budget). What
         somebody does: ``lower`` its minimum, ``capacity`` of a node raised, ``node`` added,
         ``quota``, ``borrow``, ``lend``, ``guarantee`` or ``budget`` of a team raised,
-        ``priority``, ``weight`` or ``run`` of the demand set.
+        ``priority`` or ``run`` of the demand set.
     amounts : mapping of resource to float
         How much, for ``lower`` and ``guarantee`` to what.
     node, team : str or None
         Whose.
     value : float
-        Tokens, a priority, a weight, or seconds.
+        Tokens, a priority, or seconds.
     """
 
     kind: str
