@@ -28,6 +28,9 @@ ADMISSIONS: Final[Mapping[str, Callable[[Asked, Offered, Policy], Admission]]] =
     "auction": auction.admission,
 }
 
+#: So many heads of the queue are tried that turn out to wait for somebody who is expected.
+_HEADS: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:
@@ -159,11 +162,18 @@ def _placed(
     beyond: Bools = np.asarray((asked.minimum > np.maximum(packing.quota, 0.0)[asked.team] * (1 + RELATIVE)).any(axis=1))
     if tree is not None:
         beyond |= (asked.minimum > tree.available(packing.own)[asked.team] + tree.slack).any(axis=1)
-    beyond[list(refused)] = True
-    kept = promise(asked, offered, order, packing.where, beyond, drain_after_s=drain_after_s)
-    if kept is None:
-        return packing, None, refused
-    return placed(kept.kept(len(offered.names)), *held.kept), kept, refused
+    for _ in range(_HEADS):
+        beyond[list(refused)] = True
+        kept = promise(asked, offered, order, packing.where, beyond, drain_after_s=drain_after_s)
+        if kept is None:
+            break
+        last = placed(kept.kept(len(offered.names)), *held.kept)
+        waiting = held.refused(asked, offered, last.where, last.free[:, : len(asked.resources)])
+        if not set(waiting) & set(kept.heads):
+            return last, kept, waiting
+        # Who would fit now, were nobody expected, waits for no end of others: he heads no queue.
+        refused = {**waiting, **refused}
+    return packing, None, refused
 
 
 def shedding_order(asked: Asked) -> Ints:
