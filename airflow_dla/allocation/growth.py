@@ -61,7 +61,8 @@ class Growth:
             said, step = self._quota(row, column, team)
             parts.append(said)
             steps.append(step)
-        if team is None or self.solution.free[node, column] <= RELATIVE:
+        # What follows the GPUs may stop below the quota, where the GPUs end.
+        if team is None or self.asked.coupled[row] or self.solution.free[node, column] <= RELATIVE:
             more = self._room(row, node, column)
             parts.append(f"+{listed(more)} on {self.names[node]}")
             steps.append(Step(kind="capacity", amounts=more, node=self.names[node]))
