@@ -24,7 +24,8 @@ def ask(name: str, gpu: int, at: float = 0.0, **fields: Any) -> Demand:
 
 def decide(*pending: Demand, now: float = 100.0, **policy: Any) -> Plan:
     """Plan beside a job that began at 0 and is expected to end at 200."""
-    return plan(CLUSTER, LIVE, pending, Policy(**{"ends": {"x": 200.0}, "begun": {"x": (0.0, 200.0)}, **policy}), now)
+    known = {"ends": {"x": 200.0}, "begun": {"x": (0.0, 200.0)}, "stretch": (1.0, 1.0, 1.0)}
+    return plan(CLUSTER, LIVE, pending, Policy(**{**known, **policy}), now)
 
 
 def starts(answer: Plan) -> dict[str, tuple[float | None, float | None, float | None]]:

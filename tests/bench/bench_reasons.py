@@ -156,6 +156,7 @@ def main() -> None:
     args = parser.parse_args()
     seeds = range(1) if args.quick else range(args.seeds)
     began, everything, coverage = time.process_time(), Found(), []
+    unlearnt: list[npt.NDArray[np.bool_]] = []
     print(  # noqa: T201
         "| policy | ends | unblocks | true | forecasts | in 80 % | learnt | median error, min | stretch |\n" + 9 * "|---" + "|"
     )
@@ -163,13 +164,21 @@ def main() -> None:
         for known in (True, False):
             told = "- | - | - | - | -"
             if known:
-                _, past = followed(policy, known_ends=True, seeds=range(100, 100 + len(seeds)), days=args.days, every=10**9)
+                _, past = followed(
+                    replace(policy, stretch=(1.0, 1.0, 1.0)),
+                    known_ends=True,
+                    seeds=range(100, 100 + len(seeds)),
+                    days=args.days,
+                    every=10**9,
+                )
                 learnt = replace(policy, stretch=stretch(past[:, :3], past[:, 3]))
                 row, waits = followed(learnt, known_ends=True, seeds=seeds, days=args.days, every=17)
                 coverage.append(covered(waits))
+                usual = past * np.array([*policy.stretch, 1.0])
+                unlearnt.append(covered(usual))
                 error = np.median(np.abs(waits[:, 3] - waits[:, 1])) / 60
                 factors = ", ".join(f"{factor:.2f}" for factor in learnt.stretch)
-                told = f"{len(waits)} | {covered(past).mean():.1%} | {coverage[-1].mean():.1%} | {error:.1f} | {factors}"
+                told = f"{len(waits)} | {unlearnt[-1].mean():.1%} | {coverage[-1].mean():.1%} | {error:.1f} | {factors}"
             else:
                 row, _ = followed(policy, known_ends=False, seeds=seeds[:1], days=args.days, every=17)
             everything.acted.update(row.acted)
@@ -181,8 +190,10 @@ def main() -> None:
     print(f"\nunblocks that unblock: {acted - failed} of {acted}; by steps:")  # noqa: T201
     for kind, count in sorted(everything.acted.items()):
         print(f"  {kind}: {count - everything.failed[kind]} of {count}")  # noqa: T201
-    inside = np.concatenate(coverage)
-    print(f"forecast starts inside their 80 %: {inside.mean():.1%} of {len(inside)}; CPU {time.process_time() - began:.0f} s")  # noqa: T201
+    inside, before = np.concatenate(coverage), np.concatenate(unlearnt)
+    print(
+        f"forecast starts inside their 80 %: {inside.mean():.1%} of {len(inside)}, {before.mean():.1%} before anything is learnt; CPU {time.process_time() - began:.0f} s"
+    )  # noqa: T201
     for example in everything.examples[:20]:
         print("  not true:", example)  # noqa: T201
 
