@@ -164,13 +164,8 @@ def main() -> None:
         for known in (True, False):
             told = "- | - | - | - | -"
             if known:
-                _, past = followed(
-                    replace(policy, stretch=(1.0, 1.0, 1.0)),
-                    known_ends=True,
-                    seeds=range(100, 100 + len(seeds)),
-                    days=args.days,
-                    every=10**9,
-                )
+                plain, before = replace(policy, stretch=(1.0, 1.0, 1.0)), range(100, 100 + len(seeds))
+                _, past = followed(plain, known_ends=True, seeds=before, days=args.days, every=10**9)
                 learnt = replace(policy, stretch=stretch(past[:, :3], past[:, 3]))
                 row, waits = followed(learnt, known_ends=True, seeds=seeds, days=args.days, every=17)
                 coverage.append(covered(waits))
@@ -190,10 +185,9 @@ def main() -> None:
     print(f"\nunblocks that unblock: {acted - failed} of {acted}; by steps:")  # noqa: T201
     for kind, count in sorted(everything.acted.items()):
         print(f"  {kind}: {count - everything.failed[kind]} of {count}")  # noqa: T201
-    inside, before = np.concatenate(coverage), np.concatenate(unlearnt)
-    print(
-        f"forecast starts inside their 80 %: {inside.mean():.1%} of {len(inside)}, {before.mean():.1%} before anything is learnt; CPU {time.process_time() - began:.0f} s"
-    )  # noqa: T201
+    inside, first = np.concatenate(coverage), np.concatenate(unlearnt)
+    said = f"forecast starts inside their 80 %: {inside.mean():.1%} of {len(inside)}, {first.mean():.1%} before anything is learnt"
+    print(f"{said}; CPU {time.process_time() - began:.0f} s")  # noqa: T201
     for example in everything.examples[:20]:
         print("  not true:", example)  # noqa: T201
 
