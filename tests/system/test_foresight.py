@@ -47,7 +47,7 @@ def test_the_scheduler_foresees_the_next_runs(airflow: AirflowServer, every_minu
     eventually(lambda: len(expected(airflow)) >= 50, timeout=260, what="a forecast")
     found = expected(airflow)
     assert {(job.task, job.priority, dict(job.amounts)["cpu"]) for job in found} == {("job", 7, 1.0)}
-    gaps = {round(later.at - earlier.at) for earlier, later in pairwise(found[:20])}
+    gaps = {round(later.at - earlier.at) for earlier, later in pairwise(found[-20:])}  # the first may have come meanwhile
     assert gaps == {60}
 
 
