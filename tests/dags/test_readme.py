@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from airflow_dla.agents import Job
-from airflow_dla.cli import allocate
+from airflow_dla.cli import allocate, teams
 from airflow_dla.hooks import DlaHook
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,16 @@ def test_grant_is_held_by_the_hook(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     exec(block("python", "ResourceAllocationHook"), {})
     assert capsys.readouterr().out.startswith("granted 1 cpu, 0.25 GiB memory on ")
     assert DlaHook().workspace().ledger.leases() == ()
+
+
+def test_teams_are_applied_as_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The teams of the README change what the README says."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    file = tmp_path / "teams.yaml"
+    file.write_text(block("yaml", "reclaim_after"), encoding="utf-8")
+    teams.apply(Namespace(conn_id="dla_default", file=str(file), dry_run=True, json=False))
+    _, _, shown = block("console", "teams apply").partition("\n")
+    assert capfd.readouterr().out.strip() == shown.strip()
 
 
 def test_allocation_answers_as_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
