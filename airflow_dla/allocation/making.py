@@ -275,15 +275,11 @@ def given_back(rooms: Sequence[Room], held: Sequence[Held], resources: Sequence[
     """Return what each live grant gives back of each resource, those that stop left out."""
     gone = {row for room in rooms for row in room.victims}
     less: dict[str, dict[str, float]] = {}
-    for room in rooms:
-        for row, taken in room.shrunk.items():
-            if row in gone:
-                continue
-            mine = less.setdefault(held[row].grant.id, {})
-            for name, amount in zip(resources, taken.tolist(), strict=True):
-                if amount > 0:
-                    mine[name] = mine.get(name, 0.0) + amount
-    return less
+    for row, taken in (shrunk for room in rooms for shrunk in room.shrunk.items() if shrunk[0] not in gone):
+        mine = less.setdefault(held[row].grant.id, {})
+        for name, amount in zip(resources, taken.tolist(), strict=True):
+            mine[name] = mine.get(name, 0.0) + amount
+    return {name: {resource: amount for resource, amount in mine.items() if amount > 0} for name, mine in less.items()}
 
 
 def _less(grant: Grant, less: dict[str, float]) -> Grant:

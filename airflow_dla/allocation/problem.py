@@ -194,8 +194,6 @@ class Plan:
         Every demand that got nothing.
     shrunk : mapping of demand to `Reason`
         Every demand that got less than it wanted.
-    resizes : mapping of live grant to `Grant`
-        Empty: `plan` changes none, `adjust` says which should change.
     prices : mapping of resource to float
         Shadow prices: what one more unit of a resource would be worth.
     payments : mapping of demand to float
@@ -208,7 +206,6 @@ class Plan:
     grants: Mapping[str, Grant] = field(default_factory=dict)
     waiting: Mapping[str, Reason] = field(default_factory=dict)
     shrunk: Mapping[str, Reason] = field(default_factory=dict)
-    resizes: Mapping[str, Grant] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
     payments: Mapping[str, float] = field(default_factory=dict)
     status: str = "optimal"

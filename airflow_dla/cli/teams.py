@@ -15,7 +15,7 @@ from airflow_dla.cli.reach import Reach
 from airflow_dla.cli.running import command
 from airflow_dla.control import Usage, usage
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.ledger import Ledger, TeamChange
+from airflow_dla.ledger import Snapshot, TeamChange
 from airflow_dla.specs import TeamSpec, describe_amounts
 from airflow_dla.specs.values import mapping, refuse_unknown
 
@@ -27,7 +27,8 @@ _USAGE: Final = ("NAME", "JOBS", "GPU-H", "USED", "IDLE", "CPU-H", "USED", "IDLE
 def list_teams(args: Namespace) -> Answer:
     """List the teams with what they hold and how many of their jobs wait."""
     ledger = Reach(args.conn_id).ledger
-    rows = [_state(ledger_row, ledger) for ledger_row in ledger.teams()]
+    seen = ledger.snapshot()
+    rows = [_state(team, seen) for team in seen.teams]
     return Answer({"teams": rows}, table(_HEADER, map(_row, rows), empty="no team"))
 
 
@@ -84,8 +85,7 @@ def _read(name: str, raw: object, where: str) -> TeamSpec:
     return TeamSpec.from_mapping({**given, "name": name}, where)
 
 
-def _state(team: TeamSpec, ledger: Ledger) -> dict[str, Any]:
-    seen = ledger.snapshot()
+def _state(team: TeamSpec, seen: Snapshot) -> dict[str, Any]:
     account = next((found for found in seen.accounts if found.team == team.name), None)
     mine = [held.grant.amounts for held in seen.held if held.demand.team == team.name]
     resources = sorted({resource for amounts in mine for resource in amounts})

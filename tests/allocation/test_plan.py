@@ -129,7 +129,6 @@ def test_live_grants_are_constants():
     live = [Grant(id="old", node="n1", amounts={"cpu": 40.0}), Grant(id="gone", node="n9", amounts={"cpu": 40.0})]
     answer = decide([node(cpu=60.0)], [demand("a", cpu="10-50")], live=live)
     assert cpus(answer) == {"a": 20.0}
-    assert answer.resizes == {}
 
 
 def test_reserves_are_held_back_from_every_node():

@@ -38,7 +38,7 @@ def planned(policy: Policy, *, known_ends: bool = False) -> Decide:
 
     def decide(scene: Scene) -> Ruled:
         answer = plan(scene.nodes, scene.live, scene.pending, facts(policy, scene, known_ends=known_ends), scene.now)
-        return Ruled(grants=answer.grants, reasons={**answer.waiting, **answer.shrunk}, targets=answer.resizes)
+        return Ruled(grants=answer.grants, reasons={**answer.waiting, **answer.shrunk})
 
     return decide
 
