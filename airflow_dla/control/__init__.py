@@ -8,6 +8,7 @@ which team pays, `usage` who used how much.
 """
 
 from airflow_dla.control.again import keeping_place
+from airflow_dla.control.bare import ask, keep
 from airflow_dla.control.belonging import Origin, assigned, owner
 from airflow_dla.control.crew import Crew
 from airflow_dla.control.follow import Follow, Listener
@@ -30,10 +31,12 @@ __all__ = [
     "Timing",
     "Usage",
     "Workspace",
+    "ask",
     "assigned",
     "check_entrypoint",
     "decide",
     "foretold",
+    "keep",
     "keeping_place",
     "launch",
     "owner",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from airflow.sdk import BaseHook
 
-from airflow_dla.control import Workspace, refuse_never_grantable, run_round
+from airflow_dla.control import Workspace, ask, keep, refuse_never_grantable, run_round
 from airflow_dla.errors import GrantLost, InvalidSpec, JobTimedOut, LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook
 from airflow_dla.ledger import Lease, Round
@@ -110,9 +110,7 @@ class ResourceAllocationHook(BaseHook):
         """
         workspace = self.get_conn()
         refuse_never_grantable(workspace, demand)
-        workspace.ledger.request(demand)
-        run_round(workspace)
-        return workspace.ledger.answer(demand.id)
+        return ask(workspace, [demand])[demand.id]
 
     @contextlib.contextmanager
     def holding(self, demand: str) -> Iterator[Lease]:
@@ -136,8 +134,10 @@ class ResourceAllocationHook(BaseHook):
     def _wait(self, workspace: Workspace, demand: str, timeout_s: float | None) -> None:
         began, said = time.monotonic(), ""
         while True:
-            run_round(workspace)
-            answer = workspace.ledger.answer(demand)
+            answers = ask(workspace, waiting=[demand])
+            if demand not in answers:
+                raise NotFound(f"demand {demand!r} is gone: it was cancelled, or its grant was taken away; ask again")
+            answer = answers[demand]
             if isinstance(answer, Lease):
                 return
             text = answer.text if isinstance(answer, Reason) else "the first round has not come yet"
@@ -185,8 +185,7 @@ class _Renewal:
         renewed = time.monotonic()
         while not self._done.wait(timing.renew_s):
             try:
-                held = workspace.ledger.renew([self._demand], holder=workspace.follower, lease_s=timing.lease_s)
-                self._refuse_change()
+                held = keep(workspace, [self._demand])
             except LedgerUnavailable:
                 held = frozenset({self._demand}) if time.monotonic() - renewed < timing.lease_s + timing.bare_s / 2 else frozenset()
             else:
@@ -194,14 +193,6 @@ class _Renewal:
             if self._demand not in held:
                 _interrupt(self._holder)
                 return
-
-    def _refuse_change(self) -> None:
-        try:
-            answer = self._workspace.ledger.answer(self._demand)
-        except NotFound:
-            return
-        if isinstance(answer, Lease) and answer.target is not None:
-            self._workspace.ledger.resized(self._demand, target=answer.target, applied=False)
 
 
 def _interrupt(thread: int) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dla.control import Workspace, run_round
-from airflow_dla.errors import LedgerUnavailable, NotFound
+from airflow_dla.control import Workspace
+from airflow_dla.errors import LedgerUnavailable
 from airflow_dla.hooks.workspace import DlaHook, open_workspace
 from airflow_dla.ledger import Lease
 from airflow_dla.specs import Reason
+from airflow_dla.triggers.desk import GONE, desk_of
 from airflow_dla.triggers.settling import in_ledger_pool, settled
 
 
@@ -69,23 +70,18 @@ class GrantTrigger(BaseTrigger):
 
     async def _answered(self) -> dict[str, Any]:
         workspace, said = await _workspace(self.dla_conn_id, self.fingerprint), ""
-        while True:
-            try:
-                answer, now = await in_ledger_pool(_ask, workspace, self.demand)
-            except LedgerUnavailable as error:
-                self.log.warning("The ledger does not answer; the demand stays: %s", error)
-                await asyncio.sleep(5.0)
-                continue
-            except NotFound:
-                return {"gone": True}
-            if isinstance(answer, Lease):
-                return {"granted": True}
-            if self.deadline is not None and now > self.deadline:
-                return {"timed_out": True}
-            if answer is not None and answer.text != said:
-                said = answer.text
-                self.log.info("Waiting for resources: %s", said)
-            await asyncio.sleep(workspace.timing.poll_s)
+        with desk_of(workspace).waiting(self.demand) as answers:
+            while True:
+                answer, now = await answers.get()
+                if answer is GONE:
+                    return {"gone": True}
+                if isinstance(answer, Lease):
+                    return {"granted": True}
+                if self.deadline is not None and now > self.deadline:
+                    return {"timed_out": True}
+                if isinstance(answer, Reason) and answer.text != said:
+                    said = answer.text
+                    self.log.info("Waiting for resources: %s", said)
 
     async def on_kill(self) -> None:
         """Withdraw the demand: a person marked the waiting task, or cleared it."""
@@ -126,12 +122,10 @@ class HoldingTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Pass on the events of the operator's own trigger."""
         inner = self._own()
-        renewing = asyncio.create_task(self._renew())
-        try:
+        workspace = await _workspace(self.dla_conn_id, self.fingerprint)
+        with desk_of(workspace).holding(self.demand):
             async for event in inner.run():
                 yield event
-        finally:
-            renewing.cancel()
 
     def _own(self) -> BaseTrigger:
         module, _, name = self.classpath.rpartition(".")
@@ -141,20 +135,6 @@ class HoldingTrigger(BaseTrigger):
                 setattr(inner, field, getattr(self, field))
         self._inner = inner
         return inner
-
-    async def _renew(self) -> None:
-        workspace = await _workspace(self.dla_conn_id, self.fingerprint)
-        timing = workspace.timing
-        while True:
-            try:
-                held = await in_ledger_pool(_renewed, workspace, self.demand)
-            except LedgerUnavailable as error:
-                self.log.warning("The ledger does not answer; the grant is kept: %s", error)
-            else:
-                if not held:
-                    self.log.error("Grant %s was taken away: what runs now uses a share that may be another's", self.demand)
-                    return
-            await asyncio.sleep(timing.renew_s)
 
     async def on_kill(self) -> None:
         """Let the operator's own trigger stop what it started, then free the grant."""
@@ -175,15 +155,3 @@ async def _workspace(dla_conn_id: str, fingerprint: str) -> Workspace:
     workspace = await in_ledger_pool(open_workspace, settings, "triggerer")
     await in_ledger_pool(workspace.check_fingerprint, fingerprint)
     return workspace
-
-
-def _ask(workspace: Workspace, demand: str) -> tuple[Lease | Reason | None, float]:
-    run_round(workspace)
-    answer = workspace.ledger.answer(demand)
-    if isinstance(answer, Lease):
-        _renewed(workspace, demand)
-    return answer, workspace.ledger.now()
-
-
-def _renewed(workspace: Workspace, demand: str) -> bool:
-    return demand in workspace.ledger.renew([demand], holder=workspace.follower, lease_s=workspace.timing.lease_s)
