@@ -18,6 +18,10 @@
     │   └── StoreUnavailable (OSError)    the store is full, read-only or out of reach
     ├── SolverFailed (RuntimeError)       the solver did not end at an optimum
     │   └── Infeasible                    no point satisfies the constraints
+    ├── PlaceError
+    │   ├── PlaceUnavailable (ConnectionError)    an engine does not answer; try again later
+    │   ├── NotReady                      a launch goes on, and the same call continues it
+    │   └── LaunchRefused                 a place will not run a job as it was asked for
     ├── GrantLost                         a lease expired and was taken away
     ├── GateFailed                        a model is not good enough
     └── JobError (RuntimeError)           a job did not succeed
@@ -53,12 +57,16 @@ __all__ = [
     "JobPreempted",
     "JobStopped",
     "JobTimedOut",
+    "LaunchRefused",
     "LedgerError",
     "LedgerUnavailable",
     "LedgerVersion",
     "MissingExtra",
     "NeverGrantable",
     "NotFound",
+    "NotReady",
+    "PlaceError",
+    "PlaceUnavailable",
     "SecretExposed",
     "SolverFailed",
     "StoreUnavailable",
@@ -147,6 +155,27 @@ class SolverFailed(DlaError, RuntimeError):
 
 class Infeasible(SolverFailed):
     """Raised when no point satisfies the constraints."""
+
+
+class PlaceError(DlaError):
+    """Base of what can go wrong between us and a place where jobs run."""
+
+
+class PlaceUnavailable(PlaceError, ConnectionError):
+    """Raised when a place's engine does not answer; what runs there runs on."""
+
+
+class NotReady(PlaceError):
+    """Raised by a launch that goes on beside the caller: an image is pulled, inputs are fetched.
+
+    The message tells how far it is; the same call, made again, continues it.
+    """
+
+
+class LaunchRefused(PlaceError):
+    """Raised when a place will not or cannot run a job as it was asked for: its policy, its image."""
+
+    retryable = False
 
 
 class GrantLost(DlaError):

@@ -26,8 +26,20 @@ def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | 
     assert begun.lease is not None
     grant = begun.lease.target or begun.lease.grant
     runtime = workspace.runtime(grant.node)
-    launched = Launch(job=job_file(workspace, begun, grant), secrets=secrets or {}, image=begun.spec.agent.image)
-    return workspace.ledger.record_launch(begun.id, runtime.submit(launched))
+    return workspace.ledger.record_launch(begun.id, runtime.submit(what_runs(workspace, begun, grant, secrets or {})))
+
+
+def what_runs(workspace: Workspace, attempt: Attempt, grant: Grant, secrets: Mapping[str, str]) -> Launch:
+    """Return what a runtime gets of an attempt."""
+    spec, key = attempt.spec, attempt.spec.key
+    return Launch(
+        job=job_file(workspace, attempt, grant),
+        secrets=secrets,
+        image=spec.agent.image,
+        volumes=spec.agent.volumes,
+        overrides=spec.policy.overrides,
+        labels={"dag": key.dag, "run": key.run, "task": key.task, **({"map_index": str(key.index)} if key.index >= 0 else {})},
+    )
 
 
 def job_file(workspace: Workspace, attempt: Attempt, grant: Grant) -> JobFile:

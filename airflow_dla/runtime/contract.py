@@ -27,12 +27,21 @@ class Launch:
     secrets : mapping of environment variable to value
         Delivered so that nobody else can read them: never on disk or on a command line.
     image : str or None
-        Container image.
+        Container image; the place's own where None.
+    volumes : mapping of folder in the container to where it comes from
+        ``{"/data": "/srv/data:ro"}``, as the agent asks for and the place's policy allows.
+    overrides : mapping
+        What else the job's policy asks of the place's engine, by the engine's own names.
+    labels : mapping of str
+        For people and their tools: dag, run, task. Nothing of ours reads them.
     """
 
     job: JobFile
     secrets: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
+    volumes: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,10 @@ class LogSlice:
 
 
 class Runtime(Protocol):
-    """What every place can do. Calls block; they are made from a bounded thread pool."""
+    """What every place can do. Calls block, for no longer than an engine takes to answer; they are made from a bounded thread pool.
+
+    Each raises `PlaceUnavailable` when the engine does not answer, and may then be made again.
+    """
 
     def plan(self, launch: Launch) -> Mapping[str, Any]:
         """Return the request that `submit` would send, sending nothing."""
@@ -80,6 +92,13 @@ class Runtime(Protocol):
         """Start an attempt; a second call for the same attempt returns the first one's handle.
 
         An attempt that was cancelled before is not started: its status is an exit.
+
+        Raises
+        ------
+        NotReady
+            While an image is pulled or inputs are fetched: the caller asks again, soon.
+        LaunchRefused
+            If the place will not run it; says which rule, or what is missing.
         """
 
     def status(self, attempt: str) -> Status:
