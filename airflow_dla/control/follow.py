@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from airflow_dla.control.launch import launch
 from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
 from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
+from airflow_dla.control.silence import written_off
 from airflow_dla.control.workspace import Workspace
-from airflow_dla.errors import Conflict
+from airflow_dla.errors import Conflict, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime import Runtime
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
@@ -94,6 +96,8 @@ class Follow:
         self._stopped_at = float("-inf")
         self._now = 0.0
         self._stopping = False
+        self._launching = False
+        self._silent = False
 
     def step(self, attempt: Attempt, now: float) -> None:
         """Do what is due; blocks for a call or two of the runtime and the ledger.
@@ -106,8 +110,18 @@ class Follow:
             Seconds since the epoch, the ledger's.
         """
         self.attempt, self._now = attempt, now
-        if not attempt.ended and attempt.stop is None:
-            self._keep_deadlines(now)
+        try:
+            self._advance()
+        except PlaceUnavailable as error:
+            self._unanswered(error)
+        else:
+            self._answered()
+        if self.attempt.ended:
+            self._end()
+
+    def _advance(self) -> None:
+        if not self.attempt.ended and self.attempt.stop is None:
+            self._keep_deadlines(self._now)
         match self.attempt.state:
             case AttemptState.WAITING:
                 self._explain()
@@ -117,8 +131,6 @@ class Follow:
                 self._watch()
         if self.attempt.state is AttemptState.RUNNING:
             self.attempt = settle(self.workspace, self.attempt, self._say)
-        if self.attempt.ended:
-            self._end()
 
     def stop(self, reason: ExitReason) -> None:
         """Ask for the job's end; following goes on until it has come.
@@ -131,7 +143,8 @@ class Follow:
         finally:
             if self.attempt.grant is not None and self.attempt.state in {AttemptState.LAUNCHING, AttemptState.RUNNING}:
                 self._stopped_at = time.monotonic()
-                self.workspace.runtime(self.attempt.grant.node).cancel(self.attempt.id, reason)
+                with contextlib.suppress(PlaceUnavailable):  # it is asked again while the job is followed
+                    self.workspace.runtime(self.attempt.grant.node).cancel(self.attempt.id, reason)
 
     @property
     def eager(self) -> bool:
@@ -139,7 +152,11 @@ class Follow:
         young = time.monotonic() - self.began < 5.0  # noqa: PLR2004 - quick jobs end within seconds
         lease = self.attempt.lease
         wanted = self.attempt.stop is not None or (lease is not None and lease.target is not None)
-        return young or wanted or self._missing > 0
+        return young or wanted or self._launching_now or self._missing > 0
+
+    @property
+    def _launching_now(self) -> bool:
+        return self._launching and self.attempt.state is AttemptState.LAUNCHING
 
     def _say(self, text: str) -> None:
         if text != self._said:
@@ -168,11 +185,19 @@ class Follow:
         if self.attempt.stop is not None or grant is None:
             self._watch()
             return
-        self._say(f"Granted {grant.text()}: {grant.reason}")
+        if not self._launching:
+            self._say(f"Granted {grant.text()}: {grant.reason}")
+        self._launching = True
         try:
             self.attempt = launch(self.workspace, self.attempt, self._secrets)
         except Conflict as conflict:
             self._say(f"Not launched: {conflict}")
+            return
+        except NotReady as progress:
+            self._say(f"Launching: {progress}")
+            return
+        except LaunchRefused as refused:
+            self.attempt = self.workspace.ledger.finish(self.attempt.id, Exit(reason=ExitReason.REFUSED, message=str(refused)))
             return
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")
         self.workspace.metrics.incr("dla.job.launched")
@@ -197,6 +222,20 @@ class Follow:
                 reason=ExitReason.LOST, message="its process disappeared without a trace (killed with its keeper, or the host restarted)"
             )
             self.attempt = self.workspace.ledger.finish(self.attempt.id, lost)
+
+    def _answered(self) -> None:
+        if self._silent and self.attempt.grant is not None:
+            self._silent = False
+            self._say(f"Node {self.attempt.grant.node} answers again.")
+            self.workspace.ledger.node_answered(self.attempt.grant.node, answered=True)
+
+    def _unanswered(self, error: PlaceUnavailable) -> None:
+        """Wait for a place that does not answer; what ran there is lost only once it is written off."""
+        self._silent = True
+        self._say(str(error))
+        if self.attempt.grant is not None and written_off(self.workspace, self.attempt.grant.node):
+            silence = f"node {self.attempt.grant.node} has not answered for {self.workspace.timing.silent_s:g} s: {error}"
+            self.attempt = self.workspace.ledger.finish(self.attempt.id, Exit(reason=ExitReason.LOST, message=silence))
 
     def _pass_on_stop(self, runtime: Runtime) -> None:
         """Ask the runtime for the stop that is wanted, again and again while nothing comes of it."""
@@ -229,7 +268,8 @@ class Follow:
     def _end(self) -> None:
         exit_ = self.attempt.exit
         assert exit_ is not None
-        self._pass_on_log(last=True)
+        with contextlib.suppress(PlaceUnavailable):
+            self._pass_on_log(last=True)
         for note in self._cap.flush():
             self.listener.log(note)
         self.workspace.metrics.incr("dla.job.ended", tags={"reason": exit_.reason.value})
@@ -253,4 +293,4 @@ class Follow:
             last = ledger.open_attempt(spec, node=spec.lineage.get("pinned"), deferred=ended.deferred)
         self.attempt = last
         self.offset, self._missing, self._stopped_at = last.log_offset, 0, float("-inf")
-        self._said, self._noted, self._waits = "", False, WaitingLines()
+        self._said, self._noted, self._launching, self._waits = "", False, False, WaitingLines()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from airflow_dla.control.silence import written_off
 from airflow_dla.control.workspace import Workspace
-from airflow_dla.errors import DlaError, LedgerUnavailable
+from airflow_dla.errors import DlaError, LedgerUnavailable, PlaceUnavailable
 from airflow_dla.ledger import Attempt, Lease
 from airflow_dla.runtime import Runtime, Status
 from airflow_dla.specs import AttemptState, Exit, ExitReason
@@ -31,8 +32,11 @@ def reap(workspace: Workspace) -> None:
             _guarded(workspace, lease, attempt, min(elapsed, _LONGEST_TURN_S))
         elif now - lease.expires_at > workspace.timing.bare_s:
             workspace.ledger.release([lease.grant.id])
-    for runtime in workspace.runtimes.values():
-        _stop_orphans(workspace, runtime)
+    for node, runtime in workspace.runtimes.items():
+        try:
+            _stop_orphans(workspace, runtime)
+        except PlaceUnavailable as error:
+            log.warning("Node %s does not answer: %s", node, error)
 
 
 def _guarded(workspace: Workspace, lease: Lease, attempt: Attempt, elapsed: float) -> None:
@@ -51,7 +55,8 @@ def _examine(workspace: Workspace, lease: Lease, attempt: Attempt, elapsed: floa
         return
     status = _ask(workspace, lease.grant.node, attempt)
     if status is None:
-        _write_off(workspace, lease.grant.node, attempt)
+        if written_off(workspace, lease.grant.node):
+            _finish_lost(workspace, attempt, f"node {lease.grant.node} has not answered for {workspace.timing.silent_s:g} s")
     elif status.exit is not None:
         workspace.ledger.finish(attempt.id, status.exit)
     elif not status.alive:
@@ -68,24 +73,16 @@ def _ask(workspace: Workspace, node: str, attempt: Attempt) -> Status | None:
     if runtime is None:
         row = next((row for row in workspace.ledger.nodes() if row.node.name == node), None)
         near = row is not None and any(host == row.host for _, _, host in workspace.ledger.followers())
-        workspace.ledger.node_answered(node, answered=near)
+        if near:
+            workspace.ledger.node_answered(node, answered=True)
         return Status(alive=True) if near else None
     try:
         status = runtime.status(attempt.id)
     except (DlaError, OSError) as error:
         log.warning("Node %s does not answer: %s", node, error)
-        workspace.ledger.node_answered(node, answered=False)
         return None
     workspace.ledger.node_answered(node, answered=True)
     return status
-
-
-def _write_off(workspace: Workspace, node: str, attempt: Attempt) -> None:
-    row = next((row for row in workspace.ledger.nodes() if row.node.name == node), None)
-    silent = row.silent_since if row is not None else None
-    if row is not None and (silent is None or workspace.ledger.now() - silent < workspace.timing.silent_s):
-        return
-    _finish_lost(workspace, attempt, f"node {node} has not answered for {workspace.timing.silent_s:g} s")
 
 
 def _count_unfollowed(workspace: Workspace, node: str, attempt: Attempt, elapsed: float) -> None:

@@ -30,9 +30,10 @@ class AttemptState(enum.StrEnum):
 
 
 class ExitReason(enum.StrEnum):
-    """Why an attempt ended."""
+    """Why an attempt ended; ``refused`` is one that never started, since its place will not run it."""
 
     SUCCEEDED = "succeeded"
+    REFUSED = "refused"
     USER_ERROR = "user_error"
     OUT_OF_MEMORY = "out_of_memory"
     KILLED = "killed"
@@ -47,7 +48,8 @@ class ExitReason(enum.StrEnum):
         return self in {ExitReason.LOST, ExitReason.PREEMPTED}
 
 
-_ERRORS: Mapping[ExitReason, type[errors.JobError]] = {
+_ERRORS: Mapping[ExitReason, type[errors.DlaError]] = {
+    ExitReason.REFUSED: errors.LaunchRefused,
     ExitReason.USER_ERROR: errors.JobFailed,
     ExitReason.OUT_OF_MEMORY: errors.JobOutOfMemory,
     ExitReason.KILLED: errors.JobKilled,
@@ -106,6 +108,6 @@ class Exit(Spec):
         """Whether the job did what it was asked to."""
         return self.reason is ExitReason.SUCCEEDED
 
-    def error(self, where: str) -> errors.JobError:
+    def error(self, where: str) -> errors.DlaError:
         """Return the error that says this end, for an attempt that did not succeed."""
         return _ERRORS[self.reason](f"{where}: {self.message or self.reason.value}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from fakes.runtime import FakeRuntime
 from fixtures_workspace import job_spec
 
-from airflow_dla.control import Follow, Listener, Workspace, run_round
-from airflow_dla.errors import LedgerUnavailable
+from airflow_dla.control import Follow, Listener, Timing, Workspace, run_round
+from airflow_dla.errors import LaunchRefused, LedgerUnavailable, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt, Decision
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
 
@@ -326,3 +326,80 @@ def test_a_wait_does_not_flood_the_log(workspace: Workspace) -> None:
         workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
     step(follow)
     assert len([line for line in heard.lines if line.startswith("Waiting")]) == 1
+
+
+def test_a_launch_that_takes_time_is_asked_for_again(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """While an image is pulled the attempt stays where it is, its progress is told, and the grant is told once."""
+    follow, heard = begin(workspace)
+    fake_runtime.obstacles = [NotReady("image x: 1 of 2 MB"), NotReady("image x: 2 of 2 MB")]
+    step(follow)
+    step(follow)
+    assert follow.attempt.state is AttemptState.LAUNCHING
+    assert follow.eager
+    step(follow)
+    assert follow.attempt.state is AttemptState.RUNNING
+    assert [line for line in heard.lines if line.startswith("Launching")] == [
+        "Launching: image x: 1 of 2 MB",
+        "Launching: image x: 2 of 2 MB",
+    ]
+    assert sum(line.startswith("Granted") for line in heard.lines) == 1
+
+
+def test_a_stop_while_it_is_launched_ends_it(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A job whose image is still pulled can be stopped, and nothing starts."""
+    follow, heard = begin(workspace)
+    fake_runtime.obstacles = [NotReady("image x: 1 of 2 MB")]
+    step(follow)
+    follow.stop(ExitReason.STOPPED)
+    step(follow)
+    assert heard.ended[0].exit.reason is ExitReason.STOPPED
+    assert fake_runtime.attempts == {}
+
+
+def test_a_place_that_refuses_ends_the_job(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """What a place will never run ends at once, with its words and without its grant."""
+    follow, heard = begin(workspace)
+    fake_runtime.obstacles = [LaunchRefused("place gpu1 allows no image 'evil'")]
+    step(follow)
+    assert heard.ended[0].exit == Exit(reason=ExitReason.REFUSED, message="place gpu1 allows no image 'evil'")
+    assert workspace.ledger.leases() == ()
+
+
+def test_a_place_that_is_away_for_a_while(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Nothing is concluded while a place does not answer; when it answers again its node is granted from again."""
+    follow, heard = begin(workspace)
+    step(follow)
+    fake_runtime.break_down(PlaceUnavailable("the engine does not answer"))
+    for _ in range(5):
+        step(follow)
+    assert follow.attempt.state is AttemptState.RUNNING
+    assert workspace.ledger.nodes()[0].silent_since is not None
+    fake_runtime.break_down(None)
+    step(follow)
+    assert workspace.ledger.nodes()[0].silent_since is None
+    assert heard.lines.count("the engine does not answer") == 1
+    assert heard.lines[-1] == "Node fake answers again."
+
+
+def test_a_place_that_stays_away_is_written_off(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """After five minutes of silence the attempt is lost, and another one waits for its grant."""
+    follow, _ = begin(replace(workspace, timing=Timing(silent_s=0.0)))
+    step(follow)
+    fake_runtime.break_down(PlaceUnavailable("the engine does not answer"))
+    step(follow)
+    first = workspace.ledger.attempts([f"{follow.attempt.job}.1"])[f"{follow.attempt.job}.1"]
+    assert first.exit.reason is ExitReason.LOST
+    assert "has not answered" in first.exit.message
+    assert follow.attempt.number == 2
+
+
+def test_a_stop_that_the_place_did_not_hear_is_told_again(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A stop is in the ledger although the place did not answer; it is passed on when it does."""
+    follow, heard = begin(workspace)
+    step(follow)
+    fake_runtime.break_down(PlaceUnavailable("the engine does not answer"))
+    follow.stop(ExitReason.STOPPED)
+    fake_runtime.break_down(None)
+    follow._stopped_at = float("-inf")
+    step(follow)
+    assert heard.ended[0].exit.reason is ExitReason.STOPPED

@@ -41,6 +41,8 @@ class FakeRuntime:
     ----------
     first_words : bytes
         What every new attempt has in its log.
+    obstacles : list of DlaError
+        What the next submits raise, one each.
     on_resize : callable
         Called in the middle of each `resize` with the attempt and the grant.
     """
@@ -54,6 +56,7 @@ class FakeRuntime:
         self.submits: list[str] = []
         self.cancels: list[tuple[str, ExitReason]] = []
         self.first_words = b""
+        self.obstacles: list[DlaError] = []
         self.on_resize: Callable[[str, Grant], None] = lambda _attempt, _grant: None
         self._broken: DlaError | None = None
 
@@ -66,6 +69,8 @@ class FakeRuntime:
     def submit(self, launch: Launch) -> Handle:
         """Start an attempt that runs until it is ended; every call is counted in `submits`."""
         self._answer()
+        if self.obstacles:
+            raise self.obstacles.pop(0)
         label = launch.job.attempt
         self.submits.append(label)
         if label not in self.stops:
