@@ -33,7 +33,6 @@ class ExitReason(enum.StrEnum):
     """Why an attempt ended; ``refused`` is one that never started, since its place will not run it."""
 
     SUCCEEDED = "succeeded"
-    REFUSED = "refused"
     USER_ERROR = "user_error"
     OUT_OF_MEMORY = "out_of_memory"
     KILLED = "killed"
@@ -41,6 +40,7 @@ class ExitReason(enum.StrEnum):
     TIMED_OUT = "timed_out"
     PREEMPTED = "preempted"
     STOPPED = "stopped"
+    REFUSED = "refused"
 
     @property
     def infrastructure(self) -> bool:
@@ -49,7 +49,6 @@ class ExitReason(enum.StrEnum):
 
 
 _ERRORS: Mapping[ExitReason, type[errors.DlaError]] = {
-    ExitReason.REFUSED: errors.LaunchRefused,
     ExitReason.USER_ERROR: errors.JobFailed,
     ExitReason.OUT_OF_MEMORY: errors.JobOutOfMemory,
     ExitReason.KILLED: errors.JobKilled,
@@ -57,6 +56,7 @@ _ERRORS: Mapping[ExitReason, type[errors.DlaError]] = {
     ExitReason.TIMED_OUT: errors.JobTimedOut,
     ExitReason.PREEMPTED: errors.JobPreempted,
     ExitReason.STOPPED: errors.JobStopped,
+    ExitReason.REFUSED: errors.LaunchRefused,
 }
 
 

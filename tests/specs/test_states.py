@@ -12,7 +12,7 @@ from airflow_dla.specs import Exit, ExitReason
 def test_every_failure_has_an_error(reason: ExitReason):
     """It names the job and says what happened."""
     found = Exit(reason=reason, message="it broke").error("digits.train")
-    assert isinstance(found, errors.JobError)
+    assert isinstance(found, errors.DlaError)
     assert str(found) == "digits.train: it broke"
     assert str(Exit(reason=reason).error("x")) == f"x: {reason.value}"
 
