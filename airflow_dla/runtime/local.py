@@ -9,36 +9,29 @@ else can, and the kernel frees it whatever happens.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import airflow_dla
 from airflow_dla.errors import InvalidSpec, JobLost
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
+from airflow_dla.runtime.detached import around, is_locked, last_words, lives, locked, read_keeper, spawn
 from airflow_dla.runtime.files import read_json, write_once, write_whole
-from airflow_dla.runtime.processes import has_mark, is_alive, marked_with, members, signal_if
+from airflow_dla.runtime.processes import has_mark, marked_with, members, signal_if
 from airflow_dla.runtime.resizing import resize
 from airflow_dla.specs import Exit, ExitReason, Grant, KeeperFile
 
 _STARTING_S: Final = 10.0
 _SWEEP_S: Final = 1.0
+_KEEPER: Final = "keeper.json"
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
-
-#: Variables that a keeper gets of the starter's environment, and a job of the keeper's.
-_ALLOWED: Final = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX",
-    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
-)  # fmt: skip
 
 
 class LocalRuntime:
@@ -76,7 +69,7 @@ class LocalRuntime:
         return {
             "argv": self._argv(self._folder(job.attempt)),
             "cwd": str(self._folder(job.attempt)),
-            "env": sorted({*_around(), *job.env, *launch.secrets}),
+            "env": sorted({*around(), *job.env, *launch.secrets}),
             "limits": dict(job.grant.amounts),
             "cpu_ids": list(job.grant.cpu_ids),
             "gpu_ids": list(job.grant.gpu_ids),
@@ -95,13 +88,13 @@ class LocalRuntime:
         handle = {"node": self.node, "folder": str(folder)}
         deadline = time.monotonic() + _STARTING_S
         while not _begun(folder) and time.monotonic() < deadline:
-            with _lock(folder) as lock:
+            with locked(folder) as lock:
                 if lock is not None and not _begun(folder):
                     self._start(launch, folder, lock)
             if lock is None:
                 time.sleep(0.01)  # another submitter, or its keeper, is at it
             elif not _started(folder, deadline):
-                raise JobLost(f"attempt {launch.job.attempt}: its keeper ended while it started: {_said(folder / 'keeper.log')}")
+                raise JobLost(f"attempt {launch.job.attempt}: its keeper ended while it started: {last_words(folder / 'keeper.log')}")
         return handle
 
     def status(self, attempt: str) -> Status:
@@ -110,10 +103,10 @@ class LocalRuntime:
         ended = _exit(folder)
         if ended is not None:
             return Status(alive=False, exit=ended)
-        keeper = _keeper(folder)
+        keeper = read_keeper(folder / _KEEPER)
         if keeper is None:
             return _unstarted(folder)
-        if _lives(keeper):
+        if lives(keeper):
             return Status(alive=True, note=_note(folder, keeper))
         # It may have written its last word between our two looks.
         ended = _exit(folder)
@@ -135,15 +128,15 @@ class LocalRuntime:
         if (folder / "exit.json").exists():
             return
         write_once(folder / "stop.json", {"reason": reason.value})
-        keeper = _keeper(folder)
-        if keeper is not None and not signal_if(keeper.pid, signal.SIGTERM, lambda _: _lives(keeper)):
+        keeper = read_keeper(folder / _KEEPER)
+        if keeper is not None and not signal_if(keeper.pid, signal.SIGTERM, lambda _: lives(keeper)):
             _swept(folder)
 
     def resize(self, attempt: str, grant: Grant) -> bool:
         """Change CPUs and memory, whatever guards them here; all of it or nothing."""
         folder = self._folder(attempt)
-        keeper = _keeper(folder)
-        return keeper is not None and _lives(keeper) and resize(folder, keeper.pid, grant)
+        keeper = read_keeper(folder / _KEEPER)
+        return keeper is not None and lives(keeper) and resize(folder, keeper.pid, grant)
 
     def jobs(self) -> dict[str, bool]:
         """Return every attempt that has a folder here, and whether its keeper lives."""
@@ -176,8 +169,8 @@ class LocalRuntime:
     def _is_alive(self, folder: Path) -> bool:
         if (folder / "exit.json").exists():
             return False
-        keeper = _keeper(folder)
-        return _is_locked(folder) if keeper is None else _lives(keeper)
+        keeper = read_keeper(folder / _KEEPER)
+        return is_locked(folder) if keeper is None else lives(keeper)
 
     def _argv(self, folder: Path) -> list[str]:
         agents = Path(airflow_dla.__file__).parent / "agents"
@@ -186,50 +179,8 @@ class LocalRuntime:
     def _start(self, launch: Launch, folder: Path, lock: int) -> None:
         """Start the keeper, which frees itself of this process at once, and hand over the secrets."""
         write_whole(folder / "job.json", launch.job.to_mapping())
-        with (folder / "keeper.log").open("ab") as said:
-            process = subprocess.Popen(  # noqa: S603 - our own program, and a path that is checked
-                [*self._argv(folder), str(lock)],
-                cwd="/", env=_around(), stdin=subprocess.PIPE, stdout=said, stderr=said, pass_fds=(lock,), start_new_session=True,
-            )  # fmt: skip
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            handed = {"env": dict(launch.secrets), "store": self._store_options, "cgroups": self._cgroups}
-            process.stdin.write(json.dumps(handed).encode())
-        process.wait()
-
-
-def _around() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith("LC_")}
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[int | None]:
-    """Hold a folder's lock; None when somebody else does. A keeper that inherited it holds it on."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor if _taken(descriptor, fcntl.LOCK_EX) else None
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_locked(folder: Path) -> bool:
-    """Whether a submitter or keeper holds the lock of a folder."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _taken(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
+        handed = {"env": dict(launch.secrets), "store": self._store_options, "cgroups": self._cgroups}
+        spawn([*self._argv(folder), str(lock)], lock, folder / "keeper.log", handed)
 
 
 def _begun(folder: Path) -> bool:
@@ -240,7 +191,7 @@ def _begun(folder: Path) -> bool:
 def _started(folder: Path, deadline: float) -> bool:
     """Wait until a keeper has said that it is there; False when it died instead."""
     while time.monotonic() < deadline:
-        held = _is_locked(folder)
+        held = is_locked(folder)
         if _begun(folder):
             return True
         if not held:
@@ -254,26 +205,17 @@ def _exit(folder: Path) -> Exit | None:
     return None if found is None else Exit.from_mapping(found)
 
 
-def _keeper(folder: Path) -> KeeperFile | None:
-    found = read_json(folder / "keeper.json")
-    return None if found is None else KeeperFile.from_mapping(found)
-
-
 def _note(folder: Path, keeper: KeeperFile) -> str:
     """Say what is in force: the limits of the start, and what was made of them."""
     resized = read_json(folder / "grant.json")
     return keeper.limits if resized is None else f"{keeper.limits}; resized since to {Grant.from_mapping(resized).text()}"
 
 
-def _lives(keeper: KeeperFile) -> bool:
-    return is_alive(keeper.pid, boot=keeper.boot_id, start_ticks=keeper.start_ticks)
-
-
 def _unstarted(folder: Path) -> Status:
     """Return the status of an attempt whose keeper has not said that it is there."""
     stopped = read_json(folder / "stop.json")
-    if stopped is None or _is_locked(folder):
-        return Status(alive=_is_locked(folder))
+    if stopped is None or is_locked(folder):
+        return Status(alive=is_locked(folder))
     return Status(alive=False, exit=Exit(reason=ExitReason(stopped["reason"]), message="stopped before it started"))
 
 
@@ -296,11 +238,3 @@ def _swept(folder: Path) -> bool:
         with contextlib.suppress(OSError):
             Path(group).rmdir()
     return True
-
-
-def _said(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        lines = []
-    return lines[-1] if lines else "it said nothing"
