@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from airflow_dla.control.collecting import collect
 from airflow_dla.control.silence import written_off
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import DlaError, LedgerUnavailable, PlaceUnavailable
@@ -35,6 +36,7 @@ def reap(workspace: Workspace) -> None:
     for node, runtime in workspace.runtimes.items():
         try:
             _stop_orphans(workspace, runtime)
+            collect(workspace, runtime)
         except PlaceUnavailable as error:
             log.warning("Node %s does not answer: %s", node, error)
 

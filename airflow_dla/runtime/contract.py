@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
 
@@ -120,3 +120,18 @@ class Runtime(Protocol):
 
     def jobs(self) -> dict[str, bool]:
         """Return every attempt found here by label, and whether it is alive."""
+
+
+@runtime_checkable
+class Collects(Protocol):
+    """What a place can do besides that keeps something of attempts that have ended."""
+
+    @property
+    def keep_s(self) -> float:
+        """Return how long what failed is kept, s."""
+
+    def kept(self) -> dict[str, float]:
+        """Return the ended attempts of which something is kept, and when each was launched, seconds since the epoch."""
+
+    def collect(self, attempt: str) -> None:
+        """Let go of it, except for its log; what runs stays."""

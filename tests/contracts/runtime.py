@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_dla.runtime import Launch, Runtime, Status
+from airflow_dla.errors import NotReady
+from airflow_dla.runtime import Handle, Launch, Runtime, Status
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
 from airflow_dla.specs.agents import Entrypoint
 
@@ -33,6 +34,17 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
             return found
         time.sleep(0.01)
     raise AssertionError(f"not within {timeout_s} s")
+
+
+def submitted(runtime: Runtime, launch: Launch, timeout_s: float = 30.0) -> Handle:
+    """Submit as a follower does: again, while the launch goes on beside us."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return runtime.submit(launch)
+        except NotReady:
+            assert time.monotonic() < deadline, f"{launch.job.attempt} was not launched within {timeout_s} s"
+            time.sleep(0.02)
 
 
 def ended(runtime: Runtime, attempt: str, timeout_s: float = 15.0) -> Exit:
@@ -72,7 +84,7 @@ class RuntimeContract:
 
     def test_life(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
         """An attempt is alive until it ends, is listed throughout, and its exit stays."""
-        runtime.submit(waiting("job.1"))
+        submitted(runtime, waiting("job.1"))
         assert runtime.status("job.1").alive
         assert runtime.jobs() == {"job.1": True}
         finish("job.1")
@@ -82,16 +94,16 @@ class RuntimeContract:
 
     def test_submit_is_idempotent(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
         """A second submit returns the first one's handle, also after the end, and starts nothing."""
-        first = runtime.submit(waiting("job.1"))
-        assert runtime.submit(waiting("job.1")) == first
+        first = submitted(runtime, waiting("job.1"))
+        assert submitted(runtime, waiting("job.1")) == first
         finish("job.1")
         before = ended(runtime, "job.1")
-        assert runtime.submit(waiting("job.1")) == first
+        assert submitted(runtime, waiting("job.1")) == first
         assert runtime.status("job.1").exit == before
 
     def test_logs_by_offset(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
         """Slices put together are the whole log; past its end there is nothing."""
-        runtime.submit(waiting("job.1"))
+        submitted(runtime, waiting("job.1"))
         wait_until(lambda: b"ready" in runtime.logs("job.1", 0).data)
         finish("job.1")
         ended(runtime, "job.1")
@@ -103,7 +115,7 @@ class RuntimeContract:
 
     def test_cancel(self, runtime: Runtime, waiting: Callable[[str], Launch]):
         """A running attempt ends for the reason given; the first reason counts, later ones change nothing."""
-        runtime.submit(waiting("job.1"))
+        submitted(runtime, waiting("job.1"))
         wait_until(lambda: b"ready" in runtime.logs("job.1", 0).data)
         runtime.cancel("job.1", ExitReason.PREEMPTED)
         runtime.cancel("job.1", ExitReason.STOPPED)
@@ -114,7 +126,7 @@ class RuntimeContract:
     def test_cancel_before_submit(self, runtime: Runtime, waiting: Callable[[str], Launch]):
         """An attempt cancelled before it came never starts, and says why it ended."""
         runtime.cancel("job.1", ExitReason.STOPPED)
-        runtime.submit(waiting("job.1"))
+        submitted(runtime, waiting("job.1"))
         status = runtime.status("job.1")
         assert not status.alive
         assert status.exit is not None
@@ -123,7 +135,7 @@ class RuntimeContract:
 
     def test_cancel_after_the_end(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
         """A stop that comes too late does not change how it ended."""
-        runtime.submit(waiting("job.1"))
+        submitted(runtime, waiting("job.1"))
         finish("job.1")
         assert ended(runtime, "job.1").succeeded
         runtime.cancel("job.1", ExitReason.STOPPED)
@@ -132,7 +144,7 @@ class RuntimeContract:
     def test_resize_of_what_does_not_run(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
         """Nothing can be resized that never ran, or has ended."""
         assert runtime.resize("never.1", job_file("never.1").grant) is False
-        runtime.submit(waiting("job.1"))
+        submitted(runtime, waiting("job.1"))
         finish("job.1")
         ended(runtime, "job.1")
         assert runtime.resize("job.1", job_file("job.1").grant) is False
@@ -140,7 +152,7 @@ class RuntimeContract:
     def test_resize_can_be_repeated(self, runtime: Runtime, waiting: Callable[[str], Launch], finish: Callable[[str], None]):
         """A grant that is in force already is put in force again: whoever did it before may not have said so."""
         launch = waiting("job.1")
-        runtime.submit(launch)
+        submitted(runtime, launch)
         wait_until(lambda: b"ready" in runtime.logs("job.1", 0).data)
         answers = {runtime.resize("job.1", launch.job.grant) for _ in range(2)}
         assert answers == {True}
