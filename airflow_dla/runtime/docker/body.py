@@ -33,14 +33,13 @@ _SHM: Final = 64 * _MIB
 _TMP: Final = _GIB
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
-#: Pinned memory counts to the limit on memory, so locking needs none of its own; deep stacks and many
-#: open files are what data loaders need; a core file of a training fills a disk.
-_ULIMITS: Final[Mapping[str, tuple[int, int]]] = {
-    "core": (0, 0),
-    "memlock": (-1, -1),
-    "nofile": (65_536, 65_536),
-    "stack": (64 * _MIB, 64 * _MIB),
-}
+#: A core file of a training fills a disk. No limit is raised: an engine without all of root's rights
+#: starts nothing that asks for more than it has itself; jobs that must can ask for ``ulimits``.
+_ULIMITS: Final[Mapping[str, int]] = {"core": 0}
+
+#: An offset into a log must mean the same for ever: nothing is rotated away or dropped. All is said,
+#: since an engine fills in from its own defaults what is not; it knows no word for "no limit".
+_WHOLE_LOG: Final[Mapping[str, str]] = {"max-file": "1", "max-size": "1p", "compress": "false", "mode": "blocking"}
 
 
 def name(workspace: str, attempt: str) -> str:
@@ -101,7 +100,9 @@ def body(
     """
     settings = asked(launch.overrides)
     top = {key: value for key, value in settings.items() if key in TOP}
-    host = {key: value for key, value in settings.items() if key not in TOP}
+    # As the first process a program gets no signal that it has no handler for; our runner has.
+    init = {"Init": facts.has_init and AGENTS_DIR not in argv[:2]}
+    host = init | {key: value for key, value in settings.items() if key not in TOP}
     all_mounts = [dict(mount) for mount in mounts] + [volume.mount() for volume in volumes(launch.volumes)]
     made = environment(launch, image)
     return {
@@ -124,32 +125,25 @@ def body(
         "Healthcheck": {"Test": ["NONE"]},
         "StopTimeout": math.ceil(launch.job.grace_s),
         **top,
-        "HostConfig": _host_config(launch, place, facts, host, all_mounts, argv),
+        "HostConfig": _host_config(launch.job.grant, place, facts, host, all_mounts),
     }
 
 
 def _host_config(
-    launch: Launch,
-    place: PlaceSpec,
-    facts: EngineFacts,
-    settings: Mapping[str, Any],
-    mounts: Sequence[Mapping[str, Any]],
-    argv: Sequence[str],
+    grant: Grant, place: PlaceSpec, facts: EngineFacts, settings: Mapping[str, Any], mounts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    grant, policy = launch.job.grant, place.policy
+    networks = place.policy.networks
     return {
-        "NetworkMode": policy.networks[0] if policy.networks else "none",
+        "NetworkMode": networks[0] if networks else "none",
         "IpcMode": "private",
-        "PidsLimit": policy.pids,
-        "Init": facts.has_init and AGENTS_DIR not in argv[:2],
+        "PidsLimit": place.policy.pids,
         **settings,
         **resources(grant, facts),
         **_files(place, facts, grant, settings, mounts),
         **_rights(place, settings),
         **_devices(place, facts, grant, settings),
         "Ulimits": _ulimits(settings.get("Ulimits", ())),
-        # An offset into a log must mean the same for ever: nothing is rotated away.
-        "LogConfig": {"Type": "json-file", "Config": {"max-file": "1", "max-size": "-1"}},
+        "LogConfig": {"Type": "json-file", "Config": dict(_WHOLE_LOG)},
         "AutoRemove": False,
         "RestartPolicy": {"Name": "no"},
     }
@@ -228,7 +222,7 @@ def limits_text(grant: Grant) -> str:
 
 
 def _ulimits(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    ours = {limit: {"Name": limit, "Soft": soft, "Hard": hard} for limit, (soft, hard) in _ULIMITS.items()}
+    ours = {limit: {"Name": limit, "Soft": most, "Hard": most} for limit, most in _ULIMITS.items()}
     return list({**ours, **{found["Name"]: dict(found) for found in settings}}.values())
 
 
@@ -291,8 +285,8 @@ def _devices(place: PlaceSpec, facts: EngineFacts, grant: Grant, settings: Mappi
     devices = [key for key, amount in grant.amounts.items() if amount > 0 and (key == "gpu" or mig_profile(key))]
     if devices and not grant.gpu_ids:
         raise LaunchRefused(
-            f"node {grant.node!r} granted {describe_amounts({key: grant.amounts[key] for key in devices})} without saying which, so nothing "
-            f"keeps jobs apart there; give the node the ids that nvidia-smi -L shows, as gpu_ids or mig_ids of its capacity"
+            f"node {grant.node!r} granted {' and '.join(devices)} without saying which, so nothing keeps jobs apart there; "
+            f"give the node the ids that nvidia-smi -L shows, as gpu_ids or mig_ids of its capacity"
         )
     if grant.gpu_ids:
         found["DeviceRequests"] = [{"Driver": "nvidia", "DeviceIDs": list(grant.gpu_ids), "Capabilities": [["gpu"]]}]

@@ -20,7 +20,7 @@ from airflow_dla.specs import Grant, JobFile, UriRef
 #: Where the attempt's folder and the runner are mounted.
 JOB_DIR: Final = "/dla"
 AGENTS_DIR: Final = "/opt/dla/agents"
-_SCRATCH: Final = f"{JOB_DIR}/tmp"
+_SCRATCH: Final = f"{JOB_DIR}/tmp"  # noqa: S108 - the job's own folder
 
 _PLACE = re.compile(r"\{(inputs|outputs)\.([A-Za-z0-9._-]+)\}|\{(checkpoint|seed|threads)\}")
 _PYTHONS: Final = ("python3", "python")
