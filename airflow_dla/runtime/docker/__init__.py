@@ -1,0 +1,43 @@
+"""Attempts as containers of an engine, local or remote: any image, limits from the grant, nothing lost.
+
+An engine is one node of the workspace, named like its place. The same job runs here as on
+the local place; what differs is who holds its limits, and where its files lie.
+
+What is decided, as functions of values that never touch an engine:
+
+``facts``
+    what an engine, an image and the helper beside a job said, as values.
+``policy``
+    what a place refuses: images, host folders, volumes, settings of the engine.
+``images`` · ``volumes`` · ``overrides``
+    how those three are written, and what a policy's words for them mean.
+``body``
+    the request that makes a container, and the one that changes it while it runs.
+``command``
+    command line and environment of what runs in it.
+``conclude``
+    how an attempt ended, from what the engine, the job and the helper said.
+
+What touches the engine and this host:
+
+``engine`` · ``streams`` · ``pulls``
+    calls, logs by byte offset, pulls that go on beside their caller.
+``ground``
+    where the files of attempts lie, so that the engine can mount them.
+``runtime``
+    the contract of `airflow_dla.runtime.contract`, made of all these.
+
+Inside a container a job finds, in any image:
+
+====================== ======================================================================
+``/dla``               the attempt's folder: ``in/NAME`` (read-only), ``out/NAME``, ``code/``
+                       (its working directory), ``checkpoint/``, ``tmp/`` (``TMPDIR`` and
+                       ``HOME``, on disk)
+``/tmp``               in memory, at most 1 GiB or half of the memory granted, which it counts to
+``/opt/dla/agents``    the runner, standard library only: runs functions, hands over secrets,
+                       reads metrics; not used for a command that needs none of these
+====================== ======================================================================
+
+All else of the image is read-only, capabilities are dropped, the user is not root, and
+the network is the first that the place's policy names.
+"""
