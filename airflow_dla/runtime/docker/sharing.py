@@ -45,11 +45,11 @@ class Shared(Generic[T]):
             If the engine did not answer.
         """
         came = self._clock()
-        if not self._failure and self._asked_at >= came - max_age_s:
+        if not self._failure and self._is_from(came - max_age_s):
             return self._answer[0]
         with self._turn:
             # Those who came while it was asked need no asking of their own; a failure is told to nobody else.
-            if self._asked_at < (came if self._failure else came - max_age_s):
+            if not self._is_from(came if self._failure else came - max_age_s):
                 self._renew()
             if self._failure:
                 raise PlaceUnavailable(self._failure)
@@ -58,6 +58,9 @@ class Shared(Generic[T]):
     def forget(self) -> None:
         """Let the next caller ask again, whatever age he accepts."""
         self._asked_at = _NEVER
+
+    def _is_from(self, moment: float) -> bool:
+        return self._asked_at >= moment and self._asked_at != _NEVER
 
     def _renew(self) -> None:
         asked_at = self._clock()
