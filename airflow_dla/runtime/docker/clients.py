@@ -153,9 +153,10 @@ class Clients:
 
 
 def send(client: Any, method: str, path: str, *parts: str, timeout_s: float, **request: Any) -> Any:
-    """Send one request by a client; return the response of `requests`."""
+    """Send one request by a client; return the response of `requests`, its body as it is."""
+    headers = {"Accept-Encoding": "identity", **request.pop("headers", {})}
     method_of = getattr(client, method if method == "head" else f"_{method}")
-    return method_of(client._url(path, *parts), timeout=timeout_s, **request)  # noqa: SLF001 - docker-py has no public raw request
+    return method_of(client._url(path, *parts), timeout=timeout_s, headers=headers, **request)  # noqa: SLF001 - docker-py has no public raw request
 
 
 def answer_of(response: Any) -> Answer:

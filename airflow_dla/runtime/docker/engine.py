@@ -25,6 +25,7 @@ _QUICK_S: Final = 10.0
 _SLOW_S: Final = 30.0
 _IMAGE_AGE_S: Final = 5.0
 _ALWAYS_S: Final = float("inf")
+_FOLDER: Final = 1 << 31  # Go's os.ModeDir
 _SYMLINK: Final = 1 << 27  # Go's os.ModeSymlink
 
 _MISSING: Final = 404
@@ -47,9 +48,7 @@ class Engine:
         Seconds of a monotonic clock.
     """
 
-    def __init__(
-        self, connect: Callable[[], Any], *, name: str, address: str = "", clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, connect: Callable[[], Any], *, name: str, address: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
         self._clock = clock
         self._clients = Clients(connect, name=name, address=address)
@@ -126,11 +125,7 @@ class Engine:
             If the engine will not have it so; says why.
         """
         answer = self._send("post", "/containers/create", body=body, params={"name": name}, timeout_s=_SLOW_S)
-        if answer.status == _CONFLICT:
-            return self._existing(name, answer)
-        if not answer.good:
-            raise self._refused(f"the container {name} cannot be made", answer)
-        return str(answer.document["Id"])
+        return str(answer.document["Id"]) if answer.good else self._existing(name, answer)
 
     def start(self, container: str, *, stdin: bytes | None = None) -> None:
         """Start a container, and hand it what it shall read on its standard input; one that runs is left alone.
@@ -199,7 +194,7 @@ class Engine:
     def read_file(self, container: str, path: str, limit: int) -> bytes | None:
         """Return the beginning of a file of a container, at most `limit` bytes; None where there is no file."""
         found = self._stat(container, path)
-        if found is None:
+        if found is None or found["mode"] & _FOLDER:
             return None
         with self._clients.borrow() as client:
             what = {"path": found["path"]}
@@ -257,10 +252,13 @@ class Engine:
         return by_attempt(self._ask_list(running=False, label=f"{WORKSPACE}={workspace}"))
 
     def _existing(self, name: str, answer: Answer) -> str:
+        """Return the id of a container that was not made now; the engine checks the name last, so any refusal may hide it."""
         found = self.inspect(name)
-        if found is None:
+        if found is not None:
+            return str(found["Id"])
+        if answer.status == _CONFLICT:
             raise PlaceUnavailable(f"place {self.name}: the container {name} is about to be removed: {answer.words}; ask again")
-        return str(found["Id"])
+        raise self._refused(f"the container {name} cannot be made", answer)
 
     def _stat(self, container: str, path: str) -> dict[str, Any] | None:
         """Return what lies at a path, the links on the way followed, with the ``path`` where it lies."""

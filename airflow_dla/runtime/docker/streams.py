@@ -126,9 +126,7 @@ class LogStream:
     def _open(self) -> None:
         what = {"follow": 1, "stdout": 1, "stderr": 1}
         with self._clients.borrow() as client:
-            response = send(
-                client, "get", "/containers/{0}/logs", self._container, timeout_s=_OPENING_S, params=what, stream=True
-            )
+            response = send(client, "get", "/containers/{0}/logs", self._container, timeout_s=_OPENING_S, params=what, stream=True)
             if response.ok:
                 self._wire = Wire(response)
                 return

@@ -42,6 +42,8 @@ class Wire:
         ValueError
             If what comes is no HTTP.
         """
+        if self._chunks is not None and self._chunks.ended:
+            return b""
         data, self._early = self._early, b""
         received = data or self._receive(size)
         if received is None or self._chunks is None:
