@@ -126,6 +126,20 @@ class Clients:
             raise self.unavailable(f"it said: {answer.words}")
         return answer
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read a good answer.
+
+        Raises
+        ------
+        PlaceUnavailable
+            If it lacks what an engine's has: something else listens there.
+        """
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError) as fault:
+            raise self.unavailable(f"its answer is not an engine's: {fault!r}; what listens there?") from fault
+
     def unavailable(self, reason: str) -> PlaceUnavailable:
         """Return the error of an engine that does not answer."""
         where = f" at {self._address}" if self._address else ""
@@ -188,7 +202,7 @@ def _faults() -> tuple[type[Exception], ...]:
     from docker.errors import DockerException  # noqa: PLC0415 - an optional dependency
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with it
 
-    return (OSError, HTTPException, HTTPError, DockerException, ValueError, KeyError)
+    return (OSError, HTTPException, HTTPError, DockerException, ValueError)
 
 
 def _reason(fault: BaseException) -> str:

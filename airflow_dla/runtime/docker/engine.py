@@ -21,8 +21,6 @@ from airflow_dla.runtime.docker.pulls import Pulls
 from airflow_dla.runtime.docker.sharing import Shared
 from airflow_dla.runtime.docker.streams import LogStream
 
-_QUICK_S: Final = 10.0
-_SLOW_S: Final = 30.0
 _IMAGE_AGE_S: Final = 5.0
 _ALWAYS_S: Final = float("inf")
 _FOLDER: Final = 1 << 31  # Go's os.ModeDir
@@ -44,12 +42,16 @@ class Engine:
         Name of the place, for messages.
     address : str
         Where the engine listens, for messages.
+    quick_s, slow_s : float
+        Seconds without a word after which it counts as not answering: looks, and changes.
     clock : callable
         Seconds of a monotonic clock.
     """
 
     def __init__(self, connect: Callable[[], Any], *, name: str, address: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
+        self._quick_s = quick_s
+        self._slow_s = slow_s
         self._clock = clock
         self._clients = Clients(connect, name=name, address=address)
         self._pulls = Pulls(self._clients, clock=clock)
@@ -90,11 +92,11 @@ class Engine:
 
     def foreign(self, workspace: str | None = None) -> tuple[Mapping[str, Any], ...]:
         """Return the running containers that are not a workspace's, or not any's: their Id, Name and HostConfig."""
-        label = f"{WORKSPACE}={workspace}" if workspace else WORKSPACE
-        everything = self._ask_list(running=True)
-        ours = {one["Id"] for one in self._ask_list(running=True, label=label)} if everything else set()
-        found = [self.inspect(one["Id"]) for one in everything if one["Id"] not in ours]
-        return tuple(limits(document) for document in found if document is not None)
+        found = self._ask_list(running=True)
+        others = [one for one in found if WORKSPACE not in one.labels or (workspace and one.labels[WORKSPACE] != workspace)]
+        documents = [self.inspect(one.id) for one in others]
+        with self._clients.reading():
+            return tuple(limits(document) for document in documents if document is not None)
 
     def stream(self, container: str) -> LogStream:
         """Return the output of a container that was started, by byte offset; connects when it is first read."""
@@ -124,8 +126,11 @@ class Engine:
         LaunchRefused
             If the engine will not have it so; says why.
         """
-        answer = self._send("post", "/containers/create", body=body, params={"name": name}, timeout_s=_SLOW_S)
-        return str(answer.document["Id"]) if answer.good else self._existing(name, answer)
+        answer = self._send("post", "/containers/create", body=body, params={"name": name}, timeout_s=self._slow_s)
+        if not answer.good:
+            return self._existing(name, answer)
+        with self._clients.reading():
+            return str(answer.document["Id"])
 
     def start(self, container: str, *, stdin: bytes | None = None) -> None:
         """Start a container, and hand it what it shall read on its standard input; one that runs is left alone.
@@ -136,9 +141,9 @@ class Engine:
             If it cannot run: no such command, not executable, no such device.
         """
         with self._clients.borrow() as client:
-            attached = None if stdin is None else Attached(client, container, patience_s=_QUICK_S)
+            attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
             try:
-                response = send(client, "post", "/containers/{0}/start", container, timeout_s=_SLOW_S)
+                response = send(client, "post", "/containers/{0}/start", container, timeout_s=self._slow_s)
                 answer = self._clients.checked(answer_of(response))
                 if not answer.good:
                     raise self._refused(f"the container {container[:12]} cannot start", answer)
@@ -173,7 +178,7 @@ class Engine:
         Conflict
             If it runs, and `force` does not allow to kill it.
         """
-        answer = self._send("delete", "/containers/{0}", container, params={"v": 1, "force": int(force)}, timeout_s=_SLOW_S)
+        answer = self._send("delete", "/containers/{0}", container, params={"v": 1, "force": int(force)}, timeout_s=self._slow_s)
         if answer.good or answer.status == _MISSING or "already in progress" in answer.words:
             return
         if answer.status == _CONFLICT:
@@ -182,7 +187,7 @@ class Engine:
 
     def update(self, container: str, body: Mapping[str, Any]) -> str | None:
         """Change a container's limits; return None once they are in force, else why they are not, in the engine's words."""
-        answer = self._send("post", "/containers/{0}/update", container, body=body, timeout_s=_SLOW_S)
+        answer = self._send("post", "/containers/{0}/update", container, body=body, timeout_s=self._slow_s)
         return None if answer.good else answer.words
 
     # --- files in a container ---
@@ -198,7 +203,7 @@ class Engine:
             return None
         with self._clients.borrow() as client:
             what = {"path": found["path"]}
-            response = send(client, "get", "/containers/{0}/archive", container, params=what, timeout_s=_QUICK_S, stream=True)
+            response = send(client, "get", "/containers/{0}/archive", container, params=what, timeout_s=self._quick_s, stream=True)
             try:
                 return first_file(response.raw, limit) if response.ok else None
             finally:
@@ -214,17 +219,17 @@ class Engine:
         """
         data = packed(files, owner=owner)
         answer = self._clients.ask(
-            "put", "/containers/{0}/archive", container, params={"path": folder}, data=data, timeout_s=_SLOW_S
+            "put", "/containers/{0}/archive", container, params={"path": folder}, data=data, timeout_s=self._slow_s
         )  # fmt: skip
         if not answer.good:
             raise self._refused(f"files cannot be put into {folder} of container {container[:12]}", answer)
 
     # --- inside ---
 
-    def _send(self, method: str, path: str, *parts: str, body: Any = None, timeout_s: float = _QUICK_S, **request: Any) -> Answer:
+    def _send(self, method: str, path: str, *parts: str, body: Any = None, timeout_s: float = 0.0, **request: Any) -> Answer:
         if body is not None:
             request |= {"data": json.dumps(body), "headers": {"Content-Type": "application/json"}}
-        return self._clients.ask(method, path, *parts, timeout_s=timeout_s, **request)
+        return self._clients.ask(method, path, *parts, timeout_s=timeout_s or self._quick_s, **request)
 
     def _asked(self, path: str, *parts: str, **request: Any) -> Any:
         """Return the document that the engine must have."""
@@ -239,14 +244,17 @@ class Engine:
             return None
         if not answer.good:
             raise self._failed(f"{name!r} cannot be looked at", answer)
-        return dict(answer.document)
+        with self._clients.reading():
+            return dict(answer.document)
 
     def _ask_facts(self) -> Mapping[str, Any]:
         return {"info": self._asked("/info"), "version": self._asked("/version")}
 
-    def _ask_list(self, *, running: bool, label: str = "") -> list[dict[str, Any]]:
+    def _ask_list(self, *, running: bool, label: str = "") -> list[Summary]:
         filters = {"label": [label]} if label else {}
-        return list(self._asked("/containers/json", params={"all": int(not running), "filters": json.dumps(filters)}))
+        documents = self._asked("/containers/json", params={"all": int(not running), "filters": json.dumps(filters)})
+        with self._clients.reading():
+            return [Summary.from_document(document) for document in documents]
 
     def _ask_listing(self, workspace: str) -> dict[str, Summary]:
         return by_attempt(self._ask_list(running=False, label=f"{WORKSPACE}={workspace}"))
@@ -263,10 +271,11 @@ class Engine:
     def _stat(self, container: str, path: str) -> dict[str, Any] | None:
         """Return what lies at a path, the links on the way followed, with the ``path`` where it lies."""
         for _ in range(2):  # the engine follows a chain of links to its end
-            answer = self._clients.ask("head", "/containers/{0}/archive", container, params={"path": path}, timeout_s=_QUICK_S)
+            answer = self._clients.ask("head", "/containers/{0}/archive", container, params={"path": path}, timeout_s=self._quick_s)
             if not answer.good:
                 return None
-            found = stat_of(answer.headers["x-docker-container-path-stat"])
+            with self._clients.reading():
+                found = stat_of(answer.headers["x-docker-container-path-stat"])
             if not found["mode"] & _SYMLINK:
                 return {**found, "path": path}
             path = found["linkTarget"]

@@ -17,12 +17,12 @@ _LONGEST_LINE: Final = 4096
 
 
 class Dechunker:
-    """Takes HTTP's chunks apart.
+    r"""Takes HTTP's chunks apart.
 
     Examples
     --------
     >>> chunks = Dechunker()
-    >>> chunks.feed(b"3\\r\\nab"), chunks.feed(b"c\\r\\n0\\r\\n\\r\\n"), chunks.ended
+    >>> chunks.feed(b"3\r\nab"), chunks.feed(b"c\r\n0\r\n\r\n"), chunks.ended
     (b'ab', b'c', True)
     """
 

@@ -43,10 +43,9 @@ class Summary:
         )  # fmt: skip
 
 
-def by_attempt(documents: Iterable[Mapping[str, Any]]) -> dict[str, Summary]:
+def by_attempt(containers: Iterable[Summary]) -> dict[str, Summary]:
     """Return the containers of attempts by their labels; of two of one attempt the newer."""
-    found = sorted((Summary.from_document(document) for document in documents), key=lambda one: one.created)
-    return {one.labels[ATTEMPT]: one for one in found if ATTEMPT in one.labels}
+    return {one.labels[ATTEMPT]: one for one in sorted(containers, key=lambda one: one.created) if ATTEMPT in one.labels}
 
 
 def limits(document: Mapping[str, Any]) -> dict[str, Any]:

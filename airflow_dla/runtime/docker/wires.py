@@ -70,7 +70,7 @@ class Wire:
 
 def _unblocked(reader: Any) -> tuple[bytes, Receive, int]:
     """Return what a reader has buffered, and how to read what lies behind it without waiting."""
-    channel = getattr(reader, "channel", None)
+    channel: Any = getattr(reader, "channel", None)
     if hasattr(channel, "recv_ready"):  # an SSH connection of paramiko's, whose readers are their own
         channel.settimeout(0.0)
         return bytes(reader._rbuffer), lambda size: _or_none(channel.recv, size), channel.fileno()  # noqa: SLF001 - as above

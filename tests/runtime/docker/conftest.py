@@ -28,9 +28,8 @@ def engine_host() -> str:
 @pytest.fixture
 def connect(engine_host: str) -> Callable[[], Any]:
     """Return what makes clients of the engine."""
-    from docker import APIClient
-
-    return lambda: APIClient(base_url=engine_host, version="auto", timeout=30)
+    docker = pytest.importorskip("docker")
+    return lambda: docker.APIClient(base_url=engine_host, version="auto", timeout=30)
 
 
 @pytest.fixture
