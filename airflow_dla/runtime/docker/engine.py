@@ -48,7 +48,10 @@ class Engine:
         Seconds of a monotonic clock.
     """
 
-    def __init__(self, connect: Callable[[], Any], *, name: str, address: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], *, name: str, address: str = "", quick_s: float = 10.0, slow_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.name = name
         self._quick_s = quick_s
         self._slow_s = slow_s
