@@ -1,0 +1,293 @@
+"""One Docker engine: the requests that we make of it, typed, each with its time limit, its faults in our words.
+
+What the engine refuses for a reason that lies in the job is `LaunchRefused`; when it does
+not answer, or is itself out of order, it is `PlaceUnavailable`, and the same call may be
+made again. Every method may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, PlaceUnavailable
+from airflow_dla.runtime.docker.archives import first_file, packed, stat_of
+from airflow_dla.runtime.docker.clients import Answer, Clients, answer_of, send
+from airflow_dla.runtime.docker.inputs import Attached
+from airflow_dla.runtime.docker.listings import WORKSPACE, Summary, by_attempt, limits
+from airflow_dla.runtime.docker.pulls import Pulls
+from airflow_dla.runtime.docker.sharing import Shared
+from airflow_dla.runtime.docker.streams import LogStream
+
+_IMAGE_AGE_S: Final = 5.0
+_ALWAYS_S: Final = float("inf")
+_FOLDER: Final = 1 << 31  # Go's os.ModeDir
+_SYMLINK: Final = 1 << 27  # Go's os.ModeSymlink
+
+_MISSING: Final = 404
+_CONFLICT: Final = 409
+_SERVER: Final = 500
+
+
+class Engine:
+    """An engine, by a client library that is loaded when it is first asked.
+
+    Parameters
+    ----------
+    connect : callable
+        Returns a new `docker.APIClient`, logged in to private registries.
+    name : str
+        Name of the place, for messages.
+    address : str
+        Where the engine listens, for messages.
+    quick_s, slow_s : float
+        Seconds without a word after which it counts as not answering: looks, and changes.
+    clock : callable
+        Seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Any], *, name: str, address: str = "", quick_s: float = 10.0, slow_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._quick_s = quick_s
+        self._slow_s = slow_s
+        self._clock = clock
+        self._clients = Clients(connect, name=name, address=address)
+        self._pulls = Pulls(self._clients, clock=clock)
+        self._facts = Shared(self._ask_facts, clock)
+        self._facts_faults = 0
+        self._images: dict[str, Shared[Mapping[str, Any] | None]] = {}
+        self._lists: dict[str, Shared[dict[str, Summary]]] = {}
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now; a later call opens others."""
+        self._clients.close()
+
+    # --- what there is ---
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the engine says of itself and its host; asked again after a lost connection."""
+        if self._facts_faults != self._clients.faults:
+            self._facts_faults = self._clients.faults
+            self._facts.forget()
+        return self._facts.get(_ALWAYS_S)
+
+    def image(self, name: str) -> Mapping[str, Any] | None:
+        """Return an image that the engine has, or None; known for some seconds."""
+        shared = self._images.setdefault(name, Shared(lambda: self._inspected("/images/{0}/json", name), self._clock))
+        return shared.get(_IMAGE_AGE_S)
+
+    def inspect(self, name: str) -> dict[str, Any] | None:
+        """Return all that the engine knows of a container, by name or id; None if there is none."""
+        return self._inspected("/containers/{0}/json", name)
+
+    def listing(self, workspace: str, *, max_age_s: float = 0.0) -> Mapping[str, Summary]:
+        """Return every container of a workspace, running or not, by the label of its attempt.
+
+        However many threads ask, the engine is asked once for all who accept an answer of that age.
+        """
+        shared = self._lists.setdefault(workspace, Shared(lambda: self._ask_listing(workspace), self._clock))
+        return shared.get(max_age_s)
+
+    def foreign(self, workspace: str | None = None) -> tuple[Mapping[str, Any], ...]:
+        """Return the running containers that are not a workspace's, or not any's: their Id, Name and HostConfig."""
+        found = self._ask_list(running=True)
+        others = [one for one in found if WORKSPACE not in one.labels or (workspace and one.labels[WORKSPACE] != workspace)]
+        documents = [self.inspect(one.id) for one in others]
+        with self._clients.reading():
+            return tuple(limits(document) for document in documents if document is not None)
+
+    def stream(self, container: str) -> LogStream:
+        """Return the output of a container that was started, by byte offset; connects when it is first read."""
+        return LogStream(self._clients, container, clock=self._clock)
+
+    # --- making a container ---
+
+    def pull(self, name: str) -> None:
+        """See that the engine has an image; return once it has.
+
+        Raises
+        ------
+        NotReady
+            While it is fetched; says how far it is.
+        LaunchRefused
+            If it cannot be had; says why, in the registry's words.
+        """
+        if self.image(name) is None:
+            self._pulls.ask(name)
+            self._images.pop(name, None)
+
+    def create(self, name: str, body: Mapping[str, Any]) -> str:
+        """Make a container, or find the one of that name; return its id.
+
+        Raises
+        ------
+        LaunchRefused
+            If the engine will not have it so; says why.
+        """
+        answer = self._send("post", "/containers/create", body=body, params={"name": name}, timeout_s=self._slow_s)
+        if not answer.good:
+            return self._existing(name, answer)
+        with self._clients.reading():
+            return str(answer.document["Id"])
+
+    def start(self, container: str, *, stdin: bytes | None = None) -> None:
+        """Start a container, and hand it what it shall read on its standard input; one that runs is left alone.
+
+        Raises
+        ------
+        LaunchRefused
+            If it cannot run: no such command, not executable, no such device.
+        """
+        with self._clients.borrow() as client:
+            attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
+            try:
+                response = send(client, "post", "/containers/{0}/start", container, timeout_s=self._slow_s)
+                answer = self._clients.checked(answer_of(response))
+                if not answer.good:
+                    raise self._refused(f"the container {container[:12]} cannot start", answer)
+                if attached is not None and stdin is not None:
+                    attached.write(stdin)
+            finally:
+                if attached is not None:
+                    attached.close()
+
+    # --- a container's life ---
+
+    def kill(self, container: str, signal: str) -> bool:
+        """Send a signal, by its name; False where nothing runs.
+
+        Raises
+        ------
+        InvalidSpec
+            If there is no such signal.
+        """
+        answer = self._send("post", "/containers/{0}/kill", container, params={"signal": signal})
+        if answer.status in (_MISSING, _CONFLICT) or "is not running" in answer.words:
+            return False
+        if not answer.good:
+            raise self._failed(f"signal {signal!r} cannot be sent to container {container[:12]}", answer)
+        return True
+
+    def remove(self, container: str, *, force: bool = False) -> None:
+        """Remove a container and its anonymous volumes; one that is gone, or about to be, is no error.
+
+        Raises
+        ------
+        Conflict
+            If it runs, and `force` does not allow to kill it.
+        """
+        answer = self._send("delete", "/containers/{0}", container, params={"v": 1, "force": int(force)}, timeout_s=self._slow_s)
+        if answer.good or answer.status == _MISSING or "already in progress" in answer.words:
+            return
+        if answer.status == _CONFLICT:
+            raise Conflict(f"place {self.name}: container {container[:12]} cannot be removed: {answer.words}")
+        raise self._failed(f"container {container[:12]} cannot be removed", answer)
+
+    def update(self, container: str, body: Mapping[str, Any]) -> str | None:
+        """Change a container's limits; return None once they are in force, else why they are not, in the engine's words."""
+        answer = self._send("post", "/containers/{0}/update", container, body=body, timeout_s=self._slow_s)
+        return None if answer.good else answer.words
+
+    # --- files in a container ---
+
+    def has_file(self, container: str, path: str) -> bool:
+        """Whether something lies there in a container, running or not; a link counts by what it leads to."""
+        return self._stat(container, path) is not None
+
+    def read_file(self, container: str, path: str, limit: int) -> bytes | None:
+        """Return the beginning of a file of a container, at most `limit` bytes; None where there is no file."""
+        found = self._stat(container, path)
+        if found is None or found["mode"] & _FOLDER:
+            return None
+        with self._clients.borrow() as client:
+            what = {"path": found["path"]}
+            response = send(client, "get", "/containers/{0}/archive", container, params=what, timeout_s=self._quick_s, stream=True)
+            try:
+                return first_file(response.raw, limit) if response.ok else None
+            finally:
+                response.close()
+
+    def put_files(self, container: str, folder: str, files: Mapping[str, bytes], *, owner: tuple[int, int] = (0, 0)) -> None:
+        """Write files, readable for their owner alone, into a folder that the container has.
+
+        Raises
+        ------
+        LaunchRefused
+            If it has not, or may not be written.
+        """
+        data = packed(files, owner=owner)
+        answer = self._clients.ask(
+            "put", "/containers/{0}/archive", container, params={"path": folder}, data=data, timeout_s=self._slow_s
+        )  # fmt: skip
+        if not answer.good:
+            raise self._refused(f"files cannot be put into {folder} of container {container[:12]}", answer)
+
+    # --- inside ---
+
+    def _send(self, method: str, path: str, *parts: str, body: Any = None, timeout_s: float = 0.0, **request: Any) -> Answer:
+        if body is not None:
+            request |= {"data": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+        return self._clients.ask(method, path, *parts, timeout_s=timeout_s or self._quick_s, **request)
+
+    def _asked(self, path: str, *parts: str, **request: Any) -> Any:
+        """Return the document that the engine must have."""
+        answer = self._send("get", path, *parts, **request)
+        if not answer.good:
+            raise self._failed(f"it has no answer to {path}", answer)
+        return answer.document
+
+    def _inspected(self, path: str, name: str) -> dict[str, Any] | None:
+        answer = self._send("get", path, name)
+        if answer.status == _MISSING:
+            return None
+        if not answer.good:
+            raise self._failed(f"{name!r} cannot be looked at", answer)
+        with self._clients.reading():
+            return dict(answer.document)
+
+    def _ask_facts(self) -> Mapping[str, Any]:
+        return {"info": self._asked("/info"), "version": self._asked("/version")}
+
+    def _ask_list(self, *, running: bool, label: str = "") -> list[Summary]:
+        filters = {"label": [label]} if label else {}
+        documents = self._asked("/containers/json", params={"all": int(not running), "filters": json.dumps(filters)})
+        with self._clients.reading():
+            return [Summary.from_document(document) for document in documents]
+
+    def _ask_listing(self, workspace: str) -> dict[str, Summary]:
+        return by_attempt(self._ask_list(running=False, label=f"{WORKSPACE}={workspace}"))
+
+    def _existing(self, name: str, answer: Answer) -> str:
+        """Return the id of a container that was not made now; the engine checks the name last, so any refusal may hide it."""
+        found = self.inspect(name)
+        if found is not None:
+            return str(found["Id"])
+        if answer.status == _CONFLICT:
+            raise PlaceUnavailable(f"place {self.name}: the container {name} is about to be removed: {answer.words}; ask again")
+        raise self._refused(f"the container {name} cannot be made", answer)
+
+    def _stat(self, container: str, path: str) -> dict[str, Any] | None:
+        """Return what lies at a path, the links on the way followed, with the ``path`` where it lies."""
+        for _ in range(2):  # the engine follows a chain of links to its end
+            answer = self._clients.ask("head", "/containers/{0}/archive", container, params={"path": path}, timeout_s=self._quick_s)
+            if not answer.good:
+                return None
+            with self._clients.reading():
+                found = stat_of(answer.headers["x-docker-container-path-stat"])
+            if not found["mode"] & _SYMLINK:
+                return {**found, "path": path}
+            path = found["linkTarget"]
+        return None
+
+    def _refused(self, what: str, answer: Answer) -> LaunchRefused:
+        return LaunchRefused(f"place {self.name}: {what}: {answer.words}")
+
+    def _failed(self, what: str, answer: Answer) -> PlaceUnavailable | InvalidSpec:
+        """Return the error of a request that no job asked for: ours is wrong, or the engine is."""
+        message = f"place {self.name}: {what}: {answer.words}"
+        return PlaceUnavailable(message) if answer.status >= _SERVER else InvalidSpec(message)

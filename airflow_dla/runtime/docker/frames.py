@@ -1,0 +1,122 @@
+"""The two framings around a container's output: HTTP's chunks, and the engine's own frames inside them.
+
+Both take what the network brings, cut anywhere, and hold no more than one header of it.
+
+References
+----------
+RFC 9112, HTTP/1.1, section 7.1. Docker Engine API v1.41, "Attach to a container", stream format.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+_HEADER: Final = struct.Struct(">BxxxL")
+_LONGEST_LINE: Final = 4096
+
+
+class Dechunker:
+    r"""Takes HTTP's chunks apart.
+
+    Examples
+    --------
+    >>> chunks = Dechunker()
+    >>> chunks.feed(b"3\r\nab"), chunks.feed(b"c\r\n0\r\n\r\n"), chunks.ended
+    (b'ab', b'c', True)
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._left = 0
+        self._line = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what lies in the chunks of some bytes.
+
+        Raises
+        ------
+        ValueError
+            If these are no chunks.
+        """
+        out, at = bytearray(), 0
+        while at < len(data) and not self.ended:
+            if self._left:
+                piece = data[at : at + self._left]
+                out += piece
+                at += len(piece)
+                self._left -= len(piece)
+            else:
+                at = self._size_line(data, at)
+        return bytes(out)
+
+    def _size_line(self, data: bytes, at: int) -> int:
+        """Read a line between two chunks, the empty one included; return where it ends."""
+        end = data.find(b"\n", at)
+        self._line += data[at : len(data) if end < 0 else end]
+        if len(self._line) > _LONGEST_LINE:
+            raise ValueError(f"a chunk's size is a short line of HTTP, got {self._line[:20]!r}...")
+        if end < 0:
+            return len(data)
+        line, self._line = self._line.strip(), b""
+        if line:
+            self._left = int(line.split(b";", 1)[0], 16)
+            self.ended = not self._left
+        return end + 1
+
+
+class Demultiplexer:
+    """Takes an engine's frames apart: an eight byte header each, then what a stream got.
+
+    Examples
+    --------
+    >>> frames = Demultiplexer()
+    >>> frames.feed(bytes([1, 0, 0, 0, 0, 0, 0, 3]) + b"ab"), frames.within
+    ([(1, b'ab')], True)
+    >>> frames.feed(b"c" + bytes([2, 0, 0, 0, 0, 0, 0, 1]) + b"d")
+    [(1, b'c'), (2, b'd')]
+    """
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._stream = 0
+        self._left = 0
+
+    @property
+    def within(self) -> bool:
+        """Whether what came so far ends inside a frame."""
+        return bool(self._left or self._header)
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Return what the streams got, in order: pairs of a stream (1 stdout, 2 stderr, 3 the engine itself) and bytes.
+
+        Raises
+        ------
+        ValueError
+            If these are no frames, as of a container with a terminal.
+        """
+        runs: list[tuple[int, list[bytes]]] = []
+        at = 0
+        while at < len(data):
+            if not self._left:
+                at = self._next_header(data, at)
+                continue
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            if not runs or runs[-1][0] != self._stream:
+                runs.append((self._stream, []))
+            runs[-1][1].append(piece)
+        return [(stream, b"".join(pieces)) for stream, pieces in runs]
+
+    def _next_header(self, data: bytes, at: int) -> int:
+        end = at + _HEADER.size - len(self._header)
+        header = self._header + data[at:end]
+        if len(header) < _HEADER.size:
+            self._header = header
+            return len(data)
+        self._header = b""
+        self._stream, self._left = _HEADER.unpack(header)
+        if self._stream > 3 or header[1:4] != b"\0\0\0":  # noqa: PLR2004 - the engine's own words have the last number
+            raise ValueError(f"a frame begins with its stream, 0 to 3, got {header!r}: has the container a terminal?")
+        return end

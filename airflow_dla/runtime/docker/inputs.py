@@ -1,0 +1,51 @@
+"""What a container reads on its standard input, written by one who then hangs up."""
+
+from __future__ import annotations
+
+import contextlib
+import socket as sockets
+from typing import Any, Final
+
+_PIECE: Final = 1 << 16
+
+
+class Attached:
+    """A connection to a container's standard input, made before the container starts.
+
+    Parameters
+    ----------
+    client : object
+        A `docker.APIClient`.
+    container : str
+        Name or id.
+    patience_s : float
+        Seconds that a write, and the engine's goodbye, may take.
+    """
+
+    def __init__(self, client: Any, container: str, *, patience_s: float) -> None:
+        reader = client.attach_socket(container, params={"stdin": 1, "stream": 1})
+        self._reader = reader
+        self._socket = getattr(reader, "_sock", None) or reader
+        self._socket.settimeout(patience_s)
+
+    def write(self, data: bytes) -> None:
+        """Write everything, let the container see the end of it, and wait until the engine has passed it on."""
+        # A container that ended, or closed its input, has no use for the rest.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.sendall(data)
+            self._hang_up()
+            while self._socket.recv(_PIECE):
+                pass
+
+    def _hang_up(self) -> None:
+        if hasattr(self._socket, "shutdown_write"):  # paramiko's
+            self._socket.shutdown_write()
+        else:
+            self._socket.shutdown(sockets.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(OSError):
+            self._reader.close()
+        with contextlib.suppress(OSError):
+            self._socket.close()

@@ -1,0 +1,53 @@
+"""What containers an engine has, in one request for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+WORKSPACE: Final = "dla.workspace"
+ATTEMPT: Final = "dla.attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A container as a list shows it.
+
+    Parameters
+    ----------
+    id : str
+        Its whole id.
+    state : str
+        ``created``, ``running``, ``paused``, ``restarting``, ``removing``, ``exited`` or ``dead``.
+    status : str
+        The same for people: ``Exited (137) 3 minutes ago``.
+    labels : mapping of str
+        Ours and others'.
+    created : int
+        Seconds since the epoch, by the engine's clock.
+    """
+
+    id: str
+    state: str
+    status: str
+    labels: Mapping[str, str]
+    created: int
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Summary:
+        """Read one entry of the engine's list."""
+        return cls(
+            id=document["Id"], state=document["State"], status=document["Status"],
+            labels=document["Labels"] or {}, created=int(document["Created"]),
+        )  # fmt: skip
+
+
+def by_attempt(containers: Iterable[Summary]) -> dict[str, Summary]:
+    """Return the containers of attempts by their labels; of two of one attempt the newer."""
+    return {one.labels[ATTEMPT]: one for one in sorted(containers, key=lambda one: one.created) if ATTEMPT in one.labels}
+
+
+def limits(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of an inspected container what it may use of its host."""
+    return {name: document[name] for name in ("Id", "Name", "HostConfig")}

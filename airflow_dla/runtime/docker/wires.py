@@ -1,0 +1,90 @@
+"""The bytes of an answer that never ends, as they come: nothing here waits unless it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from airflow_dla.runtime.docker.frames import Dechunker
+
+#: Takes a number of bytes; returns at most so many, None where there are none now, none where there will be no more.
+Receive = Callable[[int], bytes | None]
+
+
+class Wire:
+    """The body of a streamed response, read from its connection without waiting.
+
+    Over a UNIX socket, TCP, TLS, or SSH. The connection is the wire's own until it is closed.
+
+    Parameters
+    ----------
+    response : object
+        Response of `requests`, asked for with ``stream=True``.
+    """
+
+    def __init__(self, response: Any) -> None:
+        parsed = response.raw._fp  # noqa: SLF001 - nobody else knows what is already read of the connection
+        self._response = response
+        self._chunks = Dechunker() if parsed.chunked else None
+        self._early, self._receive, self._descriptor = _unblocked(parsed.fp)
+
+    def receive(self, size: int) -> bytes | None:
+        """Return some bytes of the body; None where there are none now, and none at all at its end.
+
+        Raises
+        ------
+        OSError
+            If the connection broke.
+        ValueError
+            If what comes is no HTTP.
+        """
+        if self._chunks is not None and self._chunks.ended:
+            return b""
+        data, self._early = self._early, b""
+        received = data or self._receive(size)
+        if received is None or self._chunks is None:
+            return received
+        body = self._chunks.feed(received)
+        if body or self._chunks.ended:
+            return body
+        if not received:
+            raise ConnectionResetError("the connection ended amid an answer")
+        return None
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until there may be something to receive, so many seconds at most."""
+        if not self._early:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            poll.poll(timeout_s * 1000)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(OSError):
+            self._response.close()
+
+
+def _unblocked(reader: Any) -> tuple[bytes, Receive, int]:
+    """Return what a reader has buffered, and how to read what lies behind it without waiting."""
+    channel: Any = getattr(reader, "channel", None)
+    if hasattr(channel, "recv_ready"):  # an SSH connection of paramiko's, whose readers are their own
+        channel.settimeout(0.0)
+        return bytes(reader._rbuffer), lambda size: _or_none(channel.recv, size), channel.fileno()  # noqa: SLF001 - as above
+    raw = reader.raw
+    socket = getattr(raw, "_sock", None)
+    if socket is not None:
+        socket.settimeout(0.0)
+    else:  # the pipe of a started `ssh`
+        os.set_blocking(raw.fileno(), False)
+    return bytes(_or_none(reader.peek, 0) or b""), lambda size: _or_none(raw.read, size), raw.fileno()
+
+
+def _or_none(read: Receive, size: int) -> bytes | None:
+    try:
+        return read(size)
+    except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+        return None

@@ -1,0 +1,119 @@
+"""Engines that do not answer, or not as engines do."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fakes.docker_engine import FakeEngine, answer
+
+from airflow_dla.errors import LaunchRefused, PlaceUnavailable
+from airflow_dla.runtime.docker.engine import Engine
+
+docker = pytest.importorskip("docker")
+
+# docker-py leaves the socket open that it could not connect.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def engine_at(address: str) -> Engine:
+    """Return the engine of an address."""
+    return Engine(lambda: docker.APIClient(base_url=address, version="1.41"), name="gpu1", address=address, quick_s=0.5, slow_s=0.5)
+
+
+@pytest.fixture
+def fake(tmp_path: Path):
+    """Return a function that starts a fake engine, and returns ours for it."""
+    started: list[FakeEngine] = []
+
+    def fake_(script: Callable[[str], Iterator[bytes]]) -> Engine:
+        started.append(FakeEngine(tmp_path / "engine.sock", script))
+        return engine_at(started[-1].address)
+
+    yield fake_
+    for one in started:
+        one.close()
+
+
+def test_no_socket(tmp_path: Path):
+    """A socket that is not there is named, with what would do."""
+    with pytest.raises(PlaceUnavailable, match=r"place gpu1: the Docker engine at unix:.*no such socket: is dockerd running"):
+        engine_at(f"unix://{tmp_path}/none.sock").facts()
+
+
+def test_nobody_listens(tmp_path: Path):
+    """A socket that an ended engine left is unavailable."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left.sock"))
+    with pytest.raises(PlaceUnavailable, match="refused; is dockerd running, may this user"):
+        engine_at(f"unix://{tmp_path}/left.sock").facts()
+
+
+def test_hint_of_permission():
+    """A socket that this user may not open has a hint of its own."""
+
+    def connect() -> None:
+        raise docker.errors.DockerException("Error while fetching server API version") from PermissionError(13, "Permission denied")
+
+    with pytest.raises(PlaceUnavailable, match=r"Permission denied; .* socket's group \(usually docker\)"):
+        Engine(connect, name="gpu1").facts()
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"220 mail.example.org ESMTP\r\n", "protocol"),
+        (b"", "does not answer"),
+        (answer("200 OK", "<html>"), "does not answer"),
+        (answer("502 Bad Gateway", "<html>", "text/html"), "it said: <html>"),
+        (answer("500 Internal Server Error", '{"message": "context deadline exceeded"}'), "context deadline exceeded"),
+    ],
+)
+def test_garbled(fake: Callable[..., Engine], sent: bytes, said: str):
+    """What is no engine's answer is an engine that does not answer."""
+    with pytest.raises(PlaceUnavailable, match=said):
+        fake(lambda _: iter([sent])).facts()
+
+
+def test_an_answer_that_lacks_something(fake: Callable[..., Engine]):
+    """A container without an id in a good answer is no engine's."""
+    engine = fake(lambda _: iter([answer("201 Created", "{}")]))
+    with pytest.raises(PlaceUnavailable, match="Id"):
+        engine.create("name", {})
+
+
+def test_refusals(fake: Callable[..., Engine]):
+    """An error of the engine that speaks of the job is a refusal, in its words."""
+    said = answer("500 Internal Server Error", '{"message": "could not select device driver"}')
+    engine = fake(lambda line: iter([answer("404 Not Found", '{"message": "none"}') if line.startswith("GET") else said]))
+    with pytest.raises(LaunchRefused, match="place gpu1: the container abc cannot start: could not select device driver"):
+        engine.start("abc")
+    with pytest.raises(LaunchRefused, match="could not select"):
+        engine.create("abc", {})
+    assert engine.update("abc", {}) == "could not select device driver"
+
+
+def test_silence_has_an_end(fake: Callable[..., Engine]):
+    """An engine that accepts and says nothing, as a stopped one does, is unavailable in time."""
+
+    def silent(_: str) -> Iterator[bytes]:
+        time.sleep(5)
+        yield b""
+
+    began = time.monotonic()
+    with pytest.raises(PlaceUnavailable, match="too long"):
+        fake(silent).inspect("abc")
+    assert time.monotonic() - began < 3
+
+
+def test_after_a_fault_it_connects_anew(fake: Callable[..., Engine]):
+    """One broken connection is one error; the next call is made by a new client."""
+    answers = [b"", answer("200 OK", '{"Id": "abc"}')]
+    engine = fake(lambda _: iter([answers.pop(0)]))
+    with pytest.raises(PlaceUnavailable):
+        engine.inspect("abc")
+    assert engine.inspect("abc") == {"Id": "abc"}
+    engine.close()
