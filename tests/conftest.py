@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # What Hypothesis finds by chance is for whoever works here; the gate must give one answer for one commit.
@@ -20,4 +22,10 @@ os.environ.update(AIRFLOW_HOME=_HOME, AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRF
 
 collect_ignore_glob = ["bench/*"]  # scripts, run by hand
 
-pytest_plugins = ["fixtures_postgres", "fixtures_ledger", "fixtures_workspace", "fixtures_airflow"]
+pytest_plugins = ["fixtures_postgres", "fixtures_ledger", "fixtures_workspace", "fixtures_airflow", "fixtures_docker"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not Path("/dev/nvidiactl").exists():
+        pytest.skip("no NVIDIA GPU on this machine: there is no /dev/nvidiactl")
