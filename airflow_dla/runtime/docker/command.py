@@ -31,19 +31,17 @@ def needs_runner(job: JobFile, secrets: Mapping[str, str]) -> bool:
     return job.entrypoint.function is not None or bool(secrets) or bool(job.metrics)
 
 
-def refuse_without_python(launch: Launch, image: str) -> None:
-    """Refuse what needs the runner, for an image that has no Python; metrics are then read from the log.
+def refuse_without_python(job: JobFile, image: str) -> None:
+    """Refuse a function for an image that has no Python; a command's secrets are then files, its metrics read from the log.
 
     Raises
     ------
     LaunchRefused
-        For a function, or secrets.
     """
-    what = "a function" if launch.job.entrypoint.function else f"secrets ({', '.join(sorted(launch.secrets))})" if launch.secrets else ""
-    if what:
+    if job.entrypoint.function:
         raise LaunchRefused(
-            f"image {image!r} has no python3 on its PATH, which a job with {what} needs; use an image with Python 3.8 or later, "
-            "or a command without secrets"
+            f"image {image!r} has no python3 on its PATH, which the function {job.entrypoint.function} needs; use an image with "
+            "Python 3.8 or later, or a command"
         )
 
 

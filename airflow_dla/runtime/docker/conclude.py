@@ -91,7 +91,7 @@ def conclude(
     state : mapping
         ``State`` of a container that ended; empty where there is none.
     stop : `Stop` or None
-        The stop that was wanted; one after the end changes nothing.
+        The stop that was wanted while it ran.
     hard : bool
         Whether we killed it, its grace being over.
     said : sequence of mapping
@@ -121,7 +121,7 @@ def conclude(
         ended_at=ended_at,
         code=int(state.get("ExitCode") or 0),
         failed=str(state.get("Error") or ""),
-        stop=None if stop is None or (started_at and ended_at and stop.at > ended_at) else stop,
+        stop=stop,
         hard=hard,
         oom_kills=max(oom_kills, 1 if state.get("OOMKilled") else 0),
         told=errors[-1] if errors else None,
@@ -138,7 +138,7 @@ def conclude(
         signal=by_signal.value if by_signal is not None else None,
         oom_kills=end.oom_kills,
         started_at=started_at,
-        ended_at=ended_at or (stop.at if stop is not None else 0.0),
+        ended_at=ended_at,
         outputs=dict(staged.outputs) if succeeded and staged is not None else {},
         metrics={**_finite(metrics), **last_values(said)},
         peaks=_finite(staged.peaks) if staged is not None else {},
@@ -162,7 +162,7 @@ def _stopped(end: _Ending, stop: Stop) -> str:
     if not end.started_at:
         return f"{stop.reason} before it started"
     limit = end.job.run_timeout_s
-    if stop.reason is ExitReason.TIMED_OUT and limit is not None and stop.at - end.started_at >= limit:
+    if stop.reason is ExitReason.TIMED_OUT and limit is not None and (not end.ended_at or end.ended_at - end.started_at >= limit):
         why = f"ran longer than its run_timeout of {limit:g} s"
     else:
         why = f"{stop.reason}: it was asked to stop"

@@ -15,6 +15,8 @@ from typing import Any, Final
 from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, PlaceUnavailable
 from airflow_dla.runtime.docker.archives import first_file, packed, stat_of
 from airflow_dla.runtime.docker.clients import Answer, Clients, answer_of, send
+from airflow_dla.runtime.docker.facts import EngineFacts, Image
+from airflow_dla.runtime.docker.frames import Demultiplexer
 from airflow_dla.runtime.docker.inputs import Attached
 from airflow_dla.runtime.docker.listings import WORKSPACE, Summary, by_attempt, limits
 from airflow_dla.runtime.docker.pulls import Pulls
@@ -22,6 +24,7 @@ from airflow_dla.runtime.docker.sharing import Shared
 from airflow_dla.runtime.docker.streams import LogStream
 
 _IMAGE_AGE_S: Final = 5.0
+_TAIL_LINES: Final = 50
 _ALWAYS_S: Final = float("inf")
 _FOLDER: Final = 1 << 31  # Go's os.ModeDir
 _SYMLINK: Final = 1 << 27  # Go's os.ModeSymlink
@@ -60,8 +63,8 @@ class Engine:
         self._pulls = Pulls(self._clients, clock=clock)
         self._facts = Shared(self._ask_facts, clock)
         self._facts_faults = 0
-        self._images: dict[str, Shared[Mapping[str, Any] | None]] = {}
-        self._lists: dict[str, Shared[dict[str, Summary]]] = {}
+        self._images: dict[str, Shared[Image | None]] = {}
+        self._lists: dict[tuple[str, bool], Shared[dict[str, Summary]]] = {}
 
     def close(self) -> None:
         """Close the connections that nobody uses now; a later call opens others."""
@@ -69,29 +72,53 @@ class Engine:
 
     # --- what there is ---
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> EngineFacts:
         """Return what the engine says of itself and its host; asked again after a lost connection."""
         if self._facts_faults != self._clients.faults:
             self._facts_faults = self._clients.faults
             self._facts.forget()
         return self._facts.get(_ALWAYS_S)
 
-    def image(self, name: str) -> Mapping[str, Any] | None:
+    def image(self, name: str) -> Image | None:
         """Return an image that the engine has, or None; known for some seconds."""
-        shared = self._images.setdefault(name, Shared(lambda: self._inspected("/images/{0}/json", name), self._clock))
+        shared = self._images.setdefault(name, Shared(lambda: self._ask_image(name), self._clock))
         return shared.get(_IMAGE_AGE_S)
 
     def inspect(self, name: str) -> dict[str, Any] | None:
         """Return all that the engine knows of a container, by name or id; None if there is none."""
         return self._inspected("/containers/{0}/json", name)
 
-    def listing(self, workspace: str, *, max_age_s: float = 0.0) -> Mapping[str, Summary]:
-        """Return every container of a workspace, running or not, by the label of its attempt.
+    def listing(self, workspace: str, *, running: bool = False, max_age_s: float = 0.0) -> Mapping[str, Summary]:
+        """Return every container of a workspace, or only what runs, by the label of its attempt.
 
         However many threads ask, the engine is asked once for all who accept an answer of that age.
         """
-        shared = self._lists.setdefault(workspace, Shared(lambda: self._ask_listing(workspace), self._clock))
+        shared = self._lists.setdefault((workspace, running), Shared(lambda: self._ask_listing(workspace, running=running), self._clock))
         return shared.get(max_age_s)
+
+    def find(self, name: str) -> Summary | None:
+        """Return one container by its name, as a list would show it; None if there is none."""
+        document = self.inspect(name)
+        if document is None:
+            return None
+        with self._clients.reading():
+            return Summary.from_inspect(document)
+
+    def memory_held(self, container: str) -> int:
+        """Return the bytes of memory that a running container holds and the kernel cannot take back."""
+        document = self._asked("/containers/{0}/stats", container, params={"stream": 0, "one-shot": 1})
+        with self._clients.reading():
+            held = document["memory_stats"]
+            given_back = held.get("stats", {}).get("total_inactive_file", held.get("stats", {}).get("inactive_file", 0))
+            return int(held.get("usage", 0)) - int(given_back)
+
+    def tail(self, container: str, limit: int) -> bytes:
+        """Return the end of a container's output, at most so many bytes; nothing where there is none."""
+        with self._clients.borrow() as client:
+            what = {"stdout": 1, "stderr": 1, "tail": _TAIL_LINES}
+            response = send(client, "get", "/containers/{0}/logs", container, params=what, timeout_s=self._quick_s)
+            frames = Demultiplexer()
+            return b"".join(data for _, data in frames.feed(response.content))[-limit:] if response.ok else b""
 
     def foreign(self, workspace: str | None = None) -> tuple[Mapping[str, Any], ...]:
         """Return the running containers that are not a workspace's, or not any's: their Id, Name and HostConfig."""
@@ -250,8 +277,15 @@ class Engine:
         with self._clients.reading():
             return dict(answer.document)
 
-    def _ask_facts(self) -> Mapping[str, Any]:
-        return {"info": self._asked("/info"), "version": self._asked("/version")}
+    def _ask_facts(self) -> EngineFacts:
+        info, version = self._asked("/info"), self._asked("/version")
+        with self._clients.reading():
+            return EngineFacts.from_engine(info, version)
+
+    def _ask_image(self, name: str) -> Image | None:
+        document = self._inspected("/images/{0}/json", name)
+        with self._clients.reading():
+            return None if document is None else Image.from_inspect(document)
 
     def _ask_list(self, *, running: bool, label: str = "") -> list[Summary]:
         filters = {"label": [label]} if label else {}
@@ -259,8 +293,8 @@ class Engine:
         with self._clients.reading():
             return [Summary.from_document(document) for document in documents]
 
-    def _ask_listing(self, workspace: str) -> dict[str, Summary]:
-        return by_attempt(self._ask_list(running=False, label=f"{WORKSPACE}={workspace}"))
+    def _ask_listing(self, workspace: str, *, running: bool) -> dict[str, Summary]:
+        return by_attempt(self._ask_list(running=running, label=f"{WORKSPACE}={workspace}"))
 
     def _existing(self, name: str, answer: Answer) -> str:
         """Return the id of a container that was not made now; the engine checks the name last, so any refusal may hide it."""

@@ -139,7 +139,7 @@ class Stop:
     ----------
     reason : `ExitReason`
     at : float
-        When, seconds since the epoch by the engine's clock: one after the end changes nothing.
+        When, in the seconds of whoever keeps it: a clock that nobody sets.
     """
 
     reason: ExitReason

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 WORKSPACE: Final = "dla.workspace"
 ATTEMPT: Final = "dla.attempt"
+
+_ALIVE: Final = frozenset({"running", "paused", "restarting", "removing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,18 @@ class Summary:
             id=document["Id"], state=document["State"], status=document["Status"],
             labels=document["Labels"] or {}, created=int(document["Created"]),
         )  # fmt: skip
+
+    @classmethod
+    def from_inspect(cls, document: Mapping[str, Any]) -> Summary:
+        """Read what the engine says of one container."""
+        state = document["State"]["Status"]
+        created = int(datetime.fromisoformat(document["Created"]).timestamp())
+        return cls(id=document["Id"], state=state, status=state, labels=document["Config"]["Labels"] or {}, created=created)
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything of it may still run."""
+        return self.state in _ALIVE
 
 
 def by_attempt(containers: Iterable[Summary]) -> dict[str, Summary]:
