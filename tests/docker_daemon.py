@@ -78,11 +78,6 @@ class Daemon:
             self._clean()
             raise
 
-    @property
-    def pid(self) -> int | None:
-        """The daemon's process id; None while it is stopped."""
-        return self._process and self._process.pid
-
     def start(self, *options: str) -> None:
         """Start the daemon, with more options like ``--live-restore``, and wait until it answers."""
         paths = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
