@@ -9,7 +9,7 @@ import pytest
 from docker_daemon import Daemon, Engine, missing
 from docker_images import BARE, BASE, FOREIGN, SHELL_LESS, Recipe, Unbuildable, image
 
-_FIXTURES = {"engine", "own_engine"}
+_FIXTURES = {"docker_engine", "own_engine"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def docker_engine() -> Iterator[Engine]:
     """Return the engine of the session; skipped where there is none, unless DLA_REQUIRE_DOCKER=1."""
     if found := answering():
         yield found
@@ -35,7 +35,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def own_daemon() -> Iterator[Daemon]:
-    """Start a daemon that may be stopped, whatever engine the session has; skipped as `engine` is."""
+    """Start a daemon that may be stopped, whatever engine the session has; skipped as `docker_engine` is."""
     _need(missing())
     started = Daemon()
     yield started
@@ -50,27 +50,27 @@ def own_engine(own_daemon: Daemon) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="session")
-def base_image(engine: Engine) -> str:
+def base_image(docker_engine: Engine) -> str:
     """Return the name of an image with Python as the package itself needs it."""
-    return image_on(engine, BASE)
+    return image_on(docker_engine, BASE)
 
 
 @pytest.fixture(scope="session")
-def foreign_image(engine: Engine) -> str:
+def foreign_image(docker_engine: Engine) -> str:
     """Return the name of an image with only another, older Python."""
-    return image_on(engine, FOREIGN)
+    return image_on(docker_engine, FOREIGN)
 
 
 @pytest.fixture(scope="session")
-def bare_image(engine: Engine) -> str:
+def bare_image(docker_engine: Engine) -> str:
     """Return the name of an image with a shell and without Python."""
-    return image_on(engine, BARE)
+    return image_on(docker_engine, BARE)
 
 
 @pytest.fixture(scope="session")
-def shell_less_image(engine: Engine) -> str:
+def shell_less_image(docker_engine: Engine) -> str:
     """Return the name of an image without Python and without a shell."""
-    return image_on(engine, SHELL_LESS)
+    return image_on(docker_engine, SHELL_LESS)
 
 
 def image_on(engine: Engine, recipe: Recipe) -> str:

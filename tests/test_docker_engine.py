@@ -19,9 +19,9 @@ vpn	0000C00A	00000000	0001	0	0	0	0000FFFF	0	0	0
 """
 
 
-def said(engine: Engine, image: str, command: Sequence[str]) -> str:
+def said(docker_engine: Engine, image: str, command: Sequence[str]) -> str:
     """Run a command in a container of its own and return what it wrote."""
-    with engine.client() as client:
+    with docker_engine.client() as client:
         made = client.create_container(image, list(command))["Id"]
         try:
             client.start(made)
@@ -31,40 +31,40 @@ def said(engine: Engine, image: str, command: Sequence[str]) -> str:
             client.remove_container(made, force=True)
 
 
-def test_the_engine_is_recent_enough(engine: Engine):
+def test_the_engine_is_recent_enough(docker_engine: Engine):
     """What the package sends was written for this version."""
-    with engine.client() as client:
+    with docker_engine.client() as client:
         assert version(client.version()["ApiVersion"]) >= OLDEST_API
 
 
-def test_the_base_image_has_what_the_package_imports(engine: Engine, base_image: str):
+def test_the_base_image_has_what_the_package_imports(docker_engine: Engine, base_image: str):
     """A container may fetch and publish for a job."""
     program = "import sys, fsspec; print(*sys.version_info[:2], fsspec.__name__)"
-    assert said(engine, base_image, ["python3", "-c", program]) == "3 11 fsspec"
+    assert said(docker_engine, base_image, ["python3", "-c", program]) == "3 11 fsspec"
 
 
-def test_the_foreign_image_has_only_another_python(engine: Engine, foreign_image: str):
+def test_the_foreign_image_has_only_another_python(docker_engine: Engine, foreign_image: str):
     """One that the package itself could not be installed for."""
-    assert said(engine, foreign_image, ["python3", "-c", "import sys; print(*sys.version_info[:2])"]) == "3 9"
+    assert said(docker_engine, foreign_image, ["python3", "-c", "import sys; print(*sys.version_info[:2])"]) == "3 9"
 
 
-def test_the_bare_image_has_a_shell_and_no_python(engine: Engine, bare_image: str):
+def test_the_bare_image_has_a_shell_and_no_python(docker_engine: Engine, bare_image: str):
     """As images of programs in other languages are."""
-    assert said(engine, bare_image, ["sh", "-c", "echo $((6 * 7)); ! command -v python3"]) == "42"
+    assert said(docker_engine, bare_image, ["sh", "-c", "echo $((6 * 7)); ! command -v python3"]) == "42"
 
 
-def test_the_shell_less_image_has_neither(engine: Engine, shell_less_image: str):
+def test_the_shell_less_image_has_neither(docker_engine: Engine, shell_less_image: str):
     """As images that hold one static program are."""
-    assert said(engine, shell_less_image, ["echo", "alone"]) == "alone"
+    assert said(docker_engine, shell_less_image, ["echo", "alone"]) == "alone"
     with pytest.raises(Exception, match="sh"):
-        said(engine, shell_less_image, ["sh", "-c", "echo alone"])
+        said(docker_engine, shell_less_image, ["sh", "-c", "echo alone"])
 
 
-def test_an_image_is_made_once(engine: Engine, shell_less_image: str):
+def test_an_image_is_made_once(docker_engine: Engine, shell_less_image: str):
     """The second test to ask gets what the first one made."""
-    with engine.client() as client:
+    with docker_engine.client() as client:
         first = client.inspect_image(shell_less_image)["Id"]
-        assert image_on(engine, SHELL_LESS) == shell_less_image
+        assert image_on(docker_engine, SHELL_LESS) == shell_less_image
         assert client.inspect_image(shell_less_image)["Id"] == first
 
 

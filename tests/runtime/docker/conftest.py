@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from docker_daemon import Engine as DockerEngine
 
 from airflow_dla.runtime.docker.engine import Engine
 
-IMAGE = os.environ.get("DLA_TEST_IMAGE", "dla-engine-base")
-
 
 @pytest.fixture(scope="session")
-def engine_host() -> str:
-    """Return the address of a running engine; skip where there is none."""
-    host = os.environ.get("DOCKER_HOST", "")
-    if not host:
-        pytest.skip("DOCKER_HOST names no engine")
-    return host
+def engine_host(docker_engine: DockerEngine) -> str:
+    """Return the address of a running engine."""
+    return docker_engine.host
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def workspace() -> str:
 
 
 @pytest.fixture
-def make(engine: Engine, workspace: str):
+def make(engine: Engine, workspace: str, bare_image: str):
     """Return a function that creates a container of a shell command; all of them are removed at the end."""
     made: list[str] = []
 
@@ -56,7 +51,7 @@ def make(engine: Engine, workspace: str):
         labels = {"dla.workspace": workspace, "dla.attempt": attempt, **body.pop("Labels", {})}
         name = f"dla-{workspace}-{attempt}"
         made.append(name)
-        return engine.create(name, {"Image": IMAGE, "Cmd": argv, "Labels": labels, **body})
+        return engine.create(name, {"Image": bare_image, "Cmd": argv, "Labels": labels, **body})
 
     yield make_
     for name in made:

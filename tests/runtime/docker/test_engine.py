@@ -12,7 +12,7 @@ import pytest
 from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.runtime.docker.engine import Engine
 
-from .conftest import IMAGE, until
+from .conftest import until
 
 pytestmark = pytest.mark.docker
 
@@ -36,12 +36,12 @@ def test_creating_twice_is_creating_once(make: Make, engine: Engine):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"), [({"Image": "none.example:1"}, "No such image"), ({"Image": IMAGE, "HostConfig": {"Memory": 5}}, "[Mm]emory")]
+    ("body", "said"), [({"Image": "none.example:1"}, "No such image"), ({"HostConfig": {"Memory": 5}}, "[Mm]emory")]
 )
-def test_creation_refused(engine: Engine, workspace: str, body: Any, said: str):
+def test_creation_refused(engine: Engine, workspace: str, bare_image: str, body: Any, said: str):
     """What the engine will not make is refused in its words."""
     with pytest.raises(LaunchRefused, match=f"place here: the container {workspace} cannot be made: .*{said}"):
-        engine.create(workspace, {"Cmd": ["true"], **body})
+        engine.create(workspace, {"Image": bare_image, "Cmd": ["true"], **body})
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_files(make: Make, engine: Engine):
     assert listed.endswith(b"words")
 
 
-def test_images(engine: Engine):
+def test_images(engine: Engine, bare_image: str):
     """An image that is there is there; one that cannot be had is refused to all who ask, in the registry's words."""
-    engine.pull(IMAGE)
-    assert engine.image(IMAGE) is not None
+    engine.pull(bare_image)
+    assert engine.image(bare_image) is not None
     name = "127.0.0.1:9/none:1"
     with pytest.raises(NotReady, match=f"image {name}: pulling"):
         engine.pull(name)
