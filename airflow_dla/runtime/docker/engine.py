@@ -23,11 +23,14 @@ from airflow_dla.runtime.docker.pulls import Pulls
 from airflow_dla.runtime.docker.sharing import Shared
 from airflow_dla.runtime.docker.streams import LogStream
 
+_MAKING_S: Final = 2.0
 _IMAGE_AGE_S: Final = 5.0
 _TAIL_LINES: Final = 50
 _ALWAYS_S: Final = float("inf")
 _FOLDER: Final = 1 << 31  # Go's os.ModeDir
 _SYMLINK: Final = 1 << 27  # Go's os.ModeSymlink
+
+_BEFORE_ITS_END: Final = ("created", "running", "paused")
 
 _MISSING: Final = 404
 _CONFLICT: Final = 409
@@ -163,13 +166,19 @@ class Engine:
             return str(answer.document["Id"])
 
     def start(self, container: str, *, stdin: bytes | None = None) -> None:
-        """Start a container, and hand it what it shall read on its standard input; one that runs is left alone.
+        """Start a container that never ran, and hand it what it shall read on its standard input.
+
+        One that runs gets the input alone, in case whoever started it did not come so far;
+        one that has ended stays so, though the engine would run it again.
 
         Raises
         ------
         LaunchRefused
-            If it cannot run: no such command, not executable, no such device.
+            If it cannot run: no such command, not executable, no such device; or it is gone.
         """
+        found = self.inspect(container)
+        if found is not None and found["State"]["Status"] not in _BEFORE_ITS_END:
+            return
         with self._clients.borrow() as client:
             attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
             try:
@@ -298,7 +307,9 @@ class Engine:
 
     def _existing(self, name: str, answer: Answer) -> str:
         """Return the id of a container that was not made now; the engine checks the name last, so any refusal may hide it."""
-        found = self.inspect(name)
+        until = self._clock() + _MAKING_S
+        while (found := self.inspect(name)) is None and answer.status == _CONFLICT and self._clock() < until:
+            time.sleep(0.02)  # another is making it, and has the name already
         if found is not None:
             return str(found["Id"])
         if answer.status == _CONFLICT:

@@ -96,15 +96,19 @@ class LogStream:
         with self._turn:
             if offset < self._position:
                 self._close()
+            taken: list[tuple[int, bytes]] = []
             try:
                 if self._wire is None and not self._ended:
                     self._open()
-                return self._taken(offset, limit, self._clock() + (patience_s if last else _MOMENT_S), waits=last)
+                self._take(taken, offset, limit, self._clock() + (patience_s if last else _MOMENT_S), waits=last)
             except (OSError, ValueError) as fault:
                 self._close()
+                if taken:
+                    return taken  # what came is good; the next read finds out whether the engine answers
                 if isinstance(fault, PlaceUnavailable):
                     raise
                 raise self._clients.unavailable(f"the log of container {self._container[:12]} broke off: {fault}") from fault
+            return taken
 
     def close(self) -> None:
         """Let go of the connection; a later read opens another."""
@@ -133,9 +137,8 @@ class LogStream:
             answer = self._clients.checked(answer_of(response))
         self._ended, self._refusal = True, answer.words
 
-    def _taken(self, offset: int, limit: int, until: float, *, waits: bool) -> list[tuple[int, bytes]]:
+    def _take(self, taken: list[tuple[int, bytes]], offset: int, limit: int, until: float, *, waits: bool) -> None:
         """Take bytes from the wire, skipping those before the offset."""
-        taken: list[tuple[int, bytes]] = []
         left = limit
         while left > 0 and (self._pending or self._received(until, waits=waits)):
             if not self._pending:
@@ -149,7 +152,6 @@ class LogStream:
             if piece:
                 taken.append((stream, piece))
                 left -= len(piece)
-        return taken
 
     def _received(self, until: float, *, waits: bool) -> bool:
         """Receive into `_pending`; return whether looking again is worth while."""

@@ -69,6 +69,24 @@ def test_standard_input(make: Make, engine: Engine):
     assert engine.stream(container).read(0, last=True) == b"3000000\nleft\n"
 
 
+def test_what_has_ended_is_not_run_again(make: Make, engine: Engine):
+    """A second start, however late, changes nothing."""
+    container = make("echo once")
+    engine.start(container)
+    exited(engine, container)
+    engine.start(container, stdin=b"late")
+    assert engine.stream(container).read(0, last=True) == b"once\n"
+
+
+def test_input_of_one_who_died_amid_starting(make: Make, engine: Engine):
+    """Whoever starts it again hands over the input, where the container's stays open for it."""
+    container = make("read line; echo got $line", OpenStdin=True)
+    engine.start(container)
+    engine.start(container, stdin=b"words\n")
+    assert exited(engine, container) == 0
+    assert engine.stream(container).read(0, last=True) == b"got words\n"
+
+
 def test_signals(make: Make, engine: Engine):
     """A signal reaches what runs, and only that; there are no others than the kernel's."""
     container = make("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done")

@@ -64,36 +64,47 @@ def test_both_streams_in_the_order_of_their_arrival(make: Callable[..., str], en
 @pytest.mark.docker
 def test_it_does_not_wait(make: Callable[..., str], engine: Engine):
     """While nothing comes a read returns at once; what comes is there at the next; its end is remembered."""
-    container = make("read x; printf more; read y", OpenStdin=True)
+    container = make("read x; echo more; read y", OpenStdin=True)
     engine.start(container)
     stream = engine.stream(container)
     began = time.monotonic()
     assert [stream.read(0) for _ in range(100)] == [b""] * 100
     assert time.monotonic() - began < 0.5
     engine.start(container, stdin=b"\n")
-    assert until(lambda: stream.read(0)) == b"more"
+    assert until(lambda: stream.read(0)) == b"more\n"
     assert not stream.ended
     engine.kill(container, "KILL")
-    until(lambda: stream.read(4) == b"" and stream.ended)
-    assert stream.read(4, last=True) == b""
-    assert stream.read(2, last=True) == b"re"
+    until(lambda: stream.read(5) == b"" and stream.ended)
+    assert stream.read(5, last=True) == b""
+    assert stream.read(2, last=True) == b"re\n"
 
 
 @pytest.mark.docker
 def test_binary_and_endless_lines_in_little_memory(make: Callable[..., str], engine: Engine):
     """100 MB of any bytes in one line: every byte, and no more memory than a slice."""
-    container = make("head -c 104857600 /dev/zero | tr '\\0' '\\377'; printf '\\000\\n\\200end' >&2")
+    container = make("head -c 104857600 /dev/zero | tr '\\0' '\\177'; printf '\\000\\n\\033end' >&2")
     engine.start(container)
     stream = engine.stream(container)
     stream.read(0, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     offset, last = 0, b""
     while piece := stream.read(offset, 1 << 20, last=True, patience_s=60):
-        assert offset > 104_000_000 or piece.count(b"\xff") == len(piece)
+        assert offset > 104_000_000 or piece.count(b"\x7f") == len(piece)
         offset, last = offset + len(piece), piece
     assert offset == 104857600 + 6
-    assert last.endswith(b"\xff\0\n\x80end")
+    assert last.endswith(b"\x7f\0\n\x1bend")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before <= 10_000  # KiB
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(("driver", "options", "kept"), [
+    ("json-file", {}, b"\xef\xbf\xbd\0x\n"), ("local", {"compress": "false", "max-file": "1", "max-size": "1g"}, b"\xff\0x\n"),
+])  # fmt: skip
+def test_what_drivers_keep(make: Callable[..., str], engine: Engine, driver: str, options: dict[str, str], kept: bytes):
+    """The engine's usual log keeps text only, other bytes become the replacement character; its local one keeps all."""
+    container = make("printf '\\377\\000x\\n'", HostConfig={"LogConfig": {"Type": driver, "Config": options}})
+    engine.start(container)
+    assert until(lambda: engine.stream(container).read(0, last=True)) == kept
 
 
 @pytest.mark.docker
@@ -152,17 +163,17 @@ def test_a_broken_connection_is_not_the_end(fake: Callable[..., LogStream], chun
 
     def script(line: str) -> Iterator[bytes]:
         calls.append(line)
-        data = whole[:12] if len(calls) == 1 else whole
+        data = whole[:12] if len(calls) < 3 else whole
         yield (HEAD + chunk(data) if chunked else b"HTTP/1.1 200 OK\r\n\r\n" + data)
-        if len(calls) > 1 and chunked:
+        if len(calls) > 2 and chunked:
             yield b"0\r\n\r\n"
 
     stream = fake(script)
     assert until(lambda: stream.read(0)) == b"hell"
-    with pytest.raises(PlaceUnavailable, match="place gpu1: .*the log of container abc broke off"):
-        until(lambda: stream.read(4))
+    with pytest.raises(PlaceUnavailable, match=r"place gpu1: .*the log of container abc broke off"):
+        stream.read(4, last=True)
     assert stream.read(4, last=True) == b"o world"
-    assert (stream.ended, len(calls)) == (True, 2)
+    assert (stream.ended, len(calls)) == (True, 3)
 
 
 def test_garbage(fake: Callable[..., LogStream]):
