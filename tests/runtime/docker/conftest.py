@@ -42,7 +42,7 @@ def workspace() -> str:
 
 
 @pytest.fixture
-def make(engine: Engine, workspace: str, bare_image: str):
+def make(engine: Engine, workspace: str, base_image: str):
     """Return a function that creates a container of a shell command; all of them are removed at the end."""
     made: list[str] = []
 
@@ -51,7 +51,7 @@ def make(engine: Engine, workspace: str, bare_image: str):
         labels = {"dla.workspace": workspace, "dla.attempt": attempt, **body.pop("Labels", {})}
         name = f"dla-{workspace}-{attempt}"
         made.append(name)
-        return engine.create(name, {"Image": bare_image, "Cmd": argv, "Labels": labels, **body})
+        return engine.create(name, {"Image": base_image, "Cmd": argv, "Labels": labels, **body})
 
     yield make_
     for name in made:

@@ -82,7 +82,7 @@ def test_it_does_not_wait(make: Callable[..., str], engine: Engine):
 @pytest.mark.docker
 def test_binary_and_endless_lines_in_little_memory(make: Callable[..., str], engine: Engine):
     """100 MB of any bytes in one line: every byte, and no more memory than a slice."""
-    container = make("head -c 104857600 /dev/zero | tr '\\0' '\\177'; printf '\\000\\n\\033end' >&2")
+    container = make("head -c 104857600 /dev/zero | tr '\\0' '\\177'; sleep 1; printf '\\000\\n\\033end' >&2")
     engine.start(container)
     stream = engine.stream(container)
     stream.read(0, 1)
