@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from . import trees
 from .protocol import JobFolder
@@ -68,7 +68,7 @@ class CheckpointSaver:
             self._save_quietly(_QUIET_AT_DEATH_S if hard else 0.0)
 
     def _is_new(self) -> bool:
-        versions = complete_versions(self._folder.versions)
+        versions = self._versions()
         if versions:
             return versions[-1] > self._saved_version
         now = self._listing(self._folder.checkpoint)
@@ -82,7 +82,7 @@ class CheckpointSaver:
             print(f"checkpoint not saved: {error}", flush=True)  # noqa: T201
 
     def _save(self, quiet_s: float) -> None:
-        versions = complete_versions(self._folder.versions)
+        versions = self._versions()
         if versions:
             self._keep(self._taken(str(versions[-1])))
             self._saved_version = versions[-1]
@@ -92,6 +92,11 @@ class CheckpointSaver:
         if copied is not None:
             self._keep(aside)
             self._saved_listing = copied
+
+    def _versions(self) -> List[int]:
+        if self._apart is None:
+            return complete_versions(self._folder.versions)
+        return _numbers(trees.names(self._folder.versions))
 
     def _taken(self, version: str) -> Path:
         """Return where the files of a whole checkpoint cannot become others any more."""
@@ -106,7 +111,11 @@ def complete_versions(folder: Path) -> List[int]:
     """Return the numbers of the checkpoints that were saved whole, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    return _numbers(path.name for path in folder.iterdir())
+
+
+def _numbers(names: Iterable[str]) -> List[int]:
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def quiet_copy(

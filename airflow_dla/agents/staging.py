@@ -100,7 +100,18 @@ class Staging:
         return found
 
     def _publish(self, name: str) -> ArtifactRef:
-        return self._store.publish(_as_folder(self._folder.output(name)), kind=kind_of(name))
+        self.settle(name)
+        return self._store.publish(self._folder.output(name), kind=kind_of(name))
+
+    def settle(self, name: str) -> None:
+        """Make an output the folder of what was written; a script may have put one file in its place."""
+        path = self._folder.output(name)
+        aside = path.with_name(f".{name}.file")
+        if path.is_file():
+            path.rename(aside)
+        if aside.exists():  # also when we were killed here before
+            path.mkdir(exist_ok=True)
+            aside.rename(path / name)
 
     def save_checkpoint(self, folder: Path) -> None:
         """Keep a folder as the job's newest checkpoint."""
@@ -175,17 +186,6 @@ def kind_of(output: str) -> str:
     if output in _KINDS:
         return output
     return "dataset" if output in _DATASETS else "artifact"
-
-
-def _as_folder(path: Path) -> Path:
-    """Return a folder that holds what was written; a script may have put one file in its place."""
-    aside = path.with_name(f".{path.name}.file")
-    if path.is_file():
-        path.rename(aside)
-    if aside.exists():  # also when we were killed here before
-        path.mkdir(exist_ok=True)
-        aside.rename(path / path.name)
-    return path
 
 
 def _download(uri: str, target: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import Dict, Iterator, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from .protocol import JobError
 
@@ -49,6 +49,18 @@ def entries(top: Path, below: Sequence[str] = ()) -> Iterator[Entry]:
             os.close(descriptor)
         descriptor = inner
     yield from _below(descriptor, "", 0)
+
+
+def names(folder: Path) -> List[str]:
+    """Return what lies directly in a folder, nothing where there is none."""
+    try:
+        descriptor = os.open(str(folder), _FOLDER)
+    except OSError:
+        return []
+    try:
+        return os.listdir(descriptor)  # noqa: PTH208 - a descriptor has no path
+    finally:
+        os.close(descriptor)
 
 
 def _below(descriptor: int, prefix: str, depth: int) -> Iterator[Entry]:
@@ -137,6 +149,16 @@ def _copy_file(folder: int, into: Path) -> None:
         with into.open("xb") as written:
             shutil.copyfileobj(source, written, _CHUNK)
     into.chmod(stat.S_IMODE(mode) & 0o777 | stat.S_IRUSR)
+
+
+def relink(top: Path, shown: str) -> None:
+    """Make links to files of a folder relative where they name it by the path at which a container sees it."""
+    for path, line, folder in entries(top):
+        name, levels = path.rpartition("/")[2], path.count("/")
+        target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(line.st_mode) else ""
+        if target.startswith(f"{shown}/"):
+            os.unlink(name, dir_fd=folder)
+            os.symlink("../" * levels + target[len(shown) + 1 :], name, dir_fd=folder)
 
 
 def give(top: Path, owner: Tuple[int, int]) -> None:
