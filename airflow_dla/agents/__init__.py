@@ -6,6 +6,10 @@
 ``keeper``
     one small process per attempt in a local place: limits, inputs, waiting, stopping,
     outputs, ``exit.json``.
+``mate``
+    the same duties beside a container: inputs, checkpoints, outputs.
+``inside``
+    the runner as a container's first process.
 
 This folder is also mounted into images that have nothing but a Python 3.8, so its core
 imports the standard library only and nothing else of this package. It runs from

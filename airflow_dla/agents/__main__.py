@@ -1,4 +1,4 @@
-"""Start from anywhere: ``python FOLDER/agents run|keep JOBDIR …``.
+"""Start from anywhere: ``python FOLDER/agents run|keep|beside|inside JOBDIR …``.
 
 The folder is loaded as a package of its own name, so that nothing beside it becomes
 importable and the user's own modules can be called ``job`` or ``limits``.
@@ -13,6 +13,9 @@ from pathlib import Path
 
 PACKAGE = "dla_agents"
 
+#: What each role runs.
+ROLES = {"run": "runner", "keep": "keeper", "beside": "mate", "inside": "inside"}
+
 
 def load_package(folder: Path) -> None:
     """Load the folder as the package `PACKAGE`, without touching ``sys.path``."""
@@ -25,16 +28,16 @@ def load_package(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the runner (``run``) or the keeper (``keep``)."""
+    """Run what the first argument says, see `ROLES`."""
     here = Path(__file__).resolve().parent
     if sys.path and Path(sys.path[0]).resolve() == here:
         del sys.path[0]
     load_package(here)
     role, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if role not in ("run", "keep"):
-        sys.stderr.write(f"usage: python {here} run|keep JOBDIR, got {role!r}\n")
+    if role not in ROLES:
+        sys.stderr.write(f"usage: python {here} {'|'.join(ROLES)} JOBDIR, got {role!r}\n")
         return 2
-    module = importlib.import_module(f"{PACKAGE}.{'runner' if role == 'run' else 'keeper'}")
+    module = importlib.import_module(f"{PACKAGE}.{ROLES[role]}")
     return int(module.main(rest))
 
 

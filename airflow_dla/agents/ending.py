@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from .protocol import PROTOCOL, JobFile, JobFolder, read_lines
+from .protocol import PROTOCOL, JobError, JobFile, JobFolder, read_lines
 
 _GIB = 2**30
 
@@ -158,3 +158,24 @@ def last_line(data: bytes) -> str:
     """Return the last line of a log that says something, shortened; the runner's own lines say nothing here."""
     lines = [line.strip() for line in data[-16_384:].decode("utf-8", "replace").splitlines() if "::dla:" not in line]
     return next((line[:300] for line in reversed(lines) if line), "")
+
+
+def refuse_empty(name: str, path: Path, shown: str = "") -> None:
+    """Refuse an output without anything in it.
+
+    Parameters
+    ----------
+    name : str
+    path : path
+    shown : str
+        The path as the job sees it, where that is another.
+
+    Raises
+    ------
+    JobError
+        Naming the output, its folder and how to find that.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        return
+    how = f"job.outputs[{name!r}].path, or {{outputs.{name}}} in args"
+    raise JobError(f"output {name!r} was never written: {shown or path} is empty; write files there ({how})")

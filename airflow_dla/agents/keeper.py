@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
-from . import limits, processes
+from . import daemon, limits, processes
 from .checkpoints import CheckpointSaver
 from .ending import Ending, conclude
 from .environment import environment
-from .protocol import PROTOCOL, JobError, JobFile, JobFolder, read_json, write_json
+from .protocol import JobError, JobFile, JobFolder, read_json, write_json
 from .wake import Wake
 
 _POLL_S = 0.2
@@ -40,50 +38,16 @@ _WATCH_S = 0.5
 
 def main(arguments: Sequence[str]) -> int:
     """Keep an attempt; return the exit status of the starting process."""
-    folder = JobFolder(Path(arguments[0]))
-    # The starter waits for this process only: nobody is left with a zombie.
-    if os.fork() > 0:
-        return 0
-    os.setsid()
-    lock = int(arguments[1]) if len(arguments) > 1 else _locked(folder)
-    if lock is not None:
-        os.set_inheritable(lock, False)
-        _keep(folder)
-    os._exit(0)
+    return daemon.start(arguments, "keeper.log", _keep)
 
 
-def _locked(folder: JobFolder) -> int | None:
-    """Take the lock of a folder; None when another keeper has it."""
-    descriptor = os.open(str(folder.path), os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(5):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)  # somebody may only be looking
-        else:
-            return descriptor
-    return None
-
-
-def _keep(folder: JobFolder) -> None:
-    handed = json.load(sys.stdin)
-    _detach(folder)
+def _keep(path: Path, handed: Mapping[str, Any]) -> None:
+    folder = JobFolder(path)
     if folder.exit.exists() or folder.keeper.exists():
         return  # it ran before: an attempt starts once
     wake = Wake()
     job = JobFile.read(folder.job)
     Keeper(job, folder, handed, wake).keep()
-
-
-def _detach(folder: JobFolder) -> None:
-    """Let go of everything of the starter: streams, folder, terminal."""
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    said = os.open(str(folder.path / "keeper.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for source, stream in ((nothing, 0), (said, 1), (said, 2)):
-        os.dup2(source, stream)
-    os.close(nothing)
-    os.close(said)
 
 
 class Keeper:
@@ -122,10 +86,7 @@ class Keeper:
         self._tidy(outcome)
 
     def _say_alive(self) -> None:
-        line = processes.stat(os.getpid())
-        assert line is not None
-        identity = {"pid": os.getpid(), "boot_id": processes.boot_id(), "start_ticks": line.start_ticks}
-        write_json(self._folder.keeper, {**identity, "limits": self._limits.text, "protocol": PROTOCOL})
+        write_json(self._folder.keeper, {**daemon.identity(), "limits": self._limits.text})
 
     def _outcome(self) -> Dict[str, Any]:
         """Run the attempt; return what ``exit.json`` says."""
@@ -166,17 +127,7 @@ class Keeper:
 
     def _beside(self, call: Callable[[], Any]) -> Any:
         """Call what may take long in a thread, while we look whether a stop is wanted."""
-        found: List[Tuple[Any, Optional[BaseException]]] = []
-        thread = threading.Thread(target=lambda: found.append(_tried(call)), daemon=True)
-        thread.start()
-        while thread.is_alive() and not self._stopped():
-            thread.join(0.05)
-        if not found:
-            return None
-        value, error = found[0]
-        if error is not None:
-            raise error
-        return value
+        return daemon.beside(call, self._stopped)
 
     def _stopped(self) -> bool:
         """Whether a stop is wanted; remembers why."""
@@ -279,13 +230,6 @@ class Keeper:
         names = ["in", "tmp", *(("out", "code", "checkpoint", "checkpoints") if outcome["reason"] == "succeeded" else ())]
         for name in names:
             shutil.rmtree(self._folder.path / name, ignore_errors=True)
-
-
-def _tried(call: Callable[[], Any]) -> Tuple[Any, Optional[BaseException]]:
-    try:
-        return call(), None
-    except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
-        return None, error
 
 
 def _leave_traceback(error: BaseException) -> None:

@@ -185,6 +185,58 @@ class JobFolder:
         return self.path / "out" / name
 
 
+@dataclass(frozen=True)
+class ControlFolder:
+    """What is said about an attempt in a container, out of its reach; ``dla/`` in it is all that the container sees."""
+
+    path: Path
+
+    @property
+    def inside(self) -> JobFolder:
+        """The folder that is mounted into the container."""
+        return JobFolder(self.path / "dla")
+
+    @property
+    def job(self) -> Path:
+        """``job.json``."""
+        return self.path / "job.json"
+
+    @property
+    def stop(self) -> Path:
+        """``stop.json``."""
+        return self.path / "stop.json"
+
+    @property
+    def mate(self) -> Path:
+        """``mate.json``: who stages, in the form of ``keeper.json``."""
+        return self.path / "mate.json"
+
+    @property
+    def container(self) -> Path:
+        """``container.json``: ``{"id": …}``, once there is one."""
+        return self.path / "container.json"
+
+    @property
+    def fetched(self) -> Path:
+        """``fetched.json``: all is in place, or ``{"error": [reason, message]}``."""
+        return self.path / "fetched.json"
+
+    @property
+    def ended(self) -> Path:
+        """``ended.json``: ``{"succeeded": …, "hard": …}``, when the container has ended or never will start."""
+        return self.path / "ended.json"
+
+    @property
+    def published(self) -> Path:
+        """``published.json``: ``{"outputs": …, "peaks": …, "error": [reason, message] | null}``, the mate's last word."""
+        return self.path / "published.json"
+
+    @property
+    def taken(self) -> Path:
+        """A checkpoint on its way to the store."""
+        return self.path / ".checkpoint"
+
+
 class Lines:
     """Says lines on a stream and once more into ``metrics.jsonl``.
 
@@ -251,6 +303,17 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
         if durable:
             os.fsync(file.fileno())
     partial.replace(path)
+    if durable:
+        _flush(path.parent)
+
+
+def _flush(folder: Path) -> None:
+    """Make durable which names a folder holds."""
+    descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

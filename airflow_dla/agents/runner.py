@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NoReturn, Sequence
 
 from . import command, limits
-from .ending import CRASHES, end_of, last_line
+from .ending import CRASHES, end_of, last_line, refuse_empty
 from .job import Job, Stop, scalar
 from .processes import die_with_parent
 from .protocol import JobError, JobFile, JobFolder, Lines, read_json
@@ -38,10 +38,15 @@ def main(arguments: Sequence[str]) -> int:
     folder = JobFolder(Path(arguments[0]))
     if len(arguments) > 1:
         die_with_parent(int(arguments[1]))
+    return attempt(folder, _join_limits)
+
+
+def attempt(folder: JobFolder, prepare: Callable[[JobFile, JobFolder], None]) -> int:
+    """Run the job of a folder in this process, after its process was prepared; return the exit status."""
     job = JobFile.read(folder.job)
     lines = Lines(job.nonce, 1, folder.lines)
     try:
-        _join_limits(job, folder)
+        prepare(job, folder)
         _run(job.resized(folder), folder, lines)
     except JobError as error:
         return _failed(lines, error.reason, str(error))
@@ -82,15 +87,8 @@ def _run(job: JobFile, folder: JobFolder, lines: Lines) -> None:
     else:
         _run_command(job, folder, lines)
     for name in job.outputs:
-        _refuse_empty(name, folder.output(name))
+        refuse_empty(name, folder.output(name))
         lines.say("output", name=name, path=str(folder.output(name)))
-
-
-def _refuse_empty(name: str, path: Path) -> None:
-    if path.is_file() or any(path.iterdir()):
-        return
-    how = f"job.outputs[{name!r}].path, or {{outputs.{name}}} in args"
-    raise JobError(f"output {name!r} was never written: {path} is empty; write files there ({how})")
 
 
 # --- functions -----------------------------------------------------------------------

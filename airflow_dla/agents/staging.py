@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, TypeVar
+from typing import Any, Callable, Collection, Dict, Mapping, TypeVar
 
 from .protocol import JobError, JobFile, JobFolder
 
@@ -47,18 +47,27 @@ class Staging:
     folder : `JobFolder`
     options : mapping
         What the store needs besides its URL, secrets among it.
+    mounted : collection of str, optional
+        For a job in a container: inputs that it sees straight from the store, which are
+        only verified. The others become plain files, since a link to the store leads
+        nowhere in there.
     patience : float
         Factor of the times that a store out of reach is waited for.
     """
 
-    def __init__(self, job: JobFile, folder: JobFolder, options: Mapping[str, Any], *, patience: float = 1.0) -> None:
+    def __init__(
+        self, job: JobFile, folder: JobFolder, options: Mapping[str, Any], *, mounted: Collection[str] | None = None, patience: float = 1.0
+    ) -> None:
         self._job = job
         self._folder = folder
+        self._mounted = mounted
         self._patience = patience
         self._store = self._told("store", lambda: Store(job.store, options=dict(options) or None))
 
     def fetch(self, *, restore: bool) -> None:
         """Put inputs, code and the newest checkpoint into the job's folder, every byte verified.
+
+        Each appears whole or not at all; what an interrupted call left whole is not fetched again.
 
         Parameters
         ----------
@@ -71,6 +80,7 @@ class Staging:
             Naming the input that is missing, damaged or changed; or if the store could not
             take the outputs later.
         """
+        shutil.rmtree(self._arriving, ignore_errors=True)
         if self._job.outputs:
             self._told("outputs", self._store.check)
         for name, ref in self._job.inputs.items():
@@ -80,6 +90,7 @@ class Staging:
             self._told("code", lambda: self._fetch_code(digest))
         if restore:
             self._told("checkpoint", self._restore)
+        shutil.rmtree(self._arriving, ignore_errors=True)
 
     def publish(self) -> dict[str, Any]:
         """Publish every output; return the references by name."""
@@ -89,19 +100,34 @@ class Staging:
         return found
 
     def _publish(self, name: str) -> ArtifactRef:
-        return self._store.publish(_as_folder(self._folder.output(name)), kind=kind_of(name))
+        self.settle(name)
+        return self._store.publish(self._folder.output(name), kind=kind_of(name))
+
+    def settle(self, name: str) -> None:
+        """Make an output the folder of what was written; a script may have put one file in its place."""
+        path = self._folder.output(name)
+        aside = path.with_name(f".{name}.file")
+        if path.is_file():
+            path.rename(aside)
+        if aside.exists():  # also when we were killed here before
+            path.mkdir(exist_ok=True)
+            aside.rename(path / name)
 
     def save_checkpoint(self, folder: Path) -> None:
         """Keep a folder as the job's newest checkpoint."""
         self._told("checkpoint", lambda: self._store.save_checkpoint(self._job.checkpoint, folder))
 
+    @property
+    def _arriving(self) -> Path:
+        return self._folder.path / ".arriving"
+
     def _fetch_input(self, name: str, ref: Mapping[str, Any]) -> None:
-        target = self._folder.input(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
         if ref.get("dla") == "uri":
-            self._fetch_uri(UriRef.from_mapping(ref), target)
+            self._fetch_uri(UriRef.from_mapping(ref), self._folder.input(name))
+        elif ref.get("digest") and name in (self._mounted or ()):
+            self._store.verify(ref["digest"])
         elif ref.get("digest"):
-            self._store.fetch(ref["digest"], target)
+            self._put(self._folder.input(name), lambda folder: self._store.fetch(ref["digest"], folder))
         elif ref.get("missing") != "skip":
             raise JobError(f"input {name!r} names {ref.get('model')!r}, which was not resolved to an artifact before the launch")
 
@@ -109,18 +135,29 @@ class Staging:
         if ref.pin:
             check_pin(ref)
         if ref.mode == "copy":
-            _download(ref.uri, target)
+            self._put(target, lambda folder: _download(ref.uri, folder))
 
     def _fetch_code(self, digest: str) -> None:
-        fetched = self._folder.path / ".fetched-code"
-        self._store.fetch(digest, fetched)
-        _copy_plain(fetched, self._folder.code)
+        self._put(self._folder.code, lambda folder: self._store.fetch(digest, folder), writable=True)
 
     def _restore(self) -> None:
         """Put the newest checkpoint that is whole in place."""
-        fetched = self._folder.path / ".fetched-checkpoint"
-        if self._store.fetch_checkpoint(self._job.checkpoint, fetched) is not None:
-            _copy_plain(fetched, self._folder.checkpoint)
+        self._put(self._folder.checkpoint, lambda folder: self._store.fetch_checkpoint(self._job.checkpoint, folder), writable=True)
+
+    def _put(self, target: Path, fill: Callable[[Path], object], *, writable: bool = False) -> None:
+        """Fill a folder that appears in one step, unless it is there already."""
+        if target.is_dir() and any(target.iterdir()):
+            return
+        folder = self._arriving / target.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(exist_ok=True)
+        fill(folder)
+        if not folder.exists():
+            return  # there is no checkpoint yet
+        if writable or self._mounted is not None:
+            _make_plain(folder, writable=writable)
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
 
     def _told(self, what: str, call: Callable[[], _T], patience_s: float = FETCH_PATIENCE_S) -> _T:
         """Call the store, again while it is out of reach; errors name what was wanted."""
@@ -151,17 +188,6 @@ def kind_of(output: str) -> str:
     return "dataset" if output in _DATASETS else "artifact"
 
 
-def _as_folder(path: Path) -> Path:
-    """Return a folder that holds what was written; a script may have put one file in its place."""
-    if not path.is_file():
-        return path
-    aside = path.with_name(f".{path.name}.file")
-    path.rename(aside)
-    path.mkdir()
-    aside.rename(path / path.name)
-    return path
-
-
 def _download(uri: str, target: Path) -> None:
     import fsspec  # noqa: PLC0415 - costs 50 ms that few jobs need
 
@@ -173,10 +199,18 @@ def _download(uri: str, target: Path) -> None:
         filesystem.get_file(path, str(target / path.rstrip("/").rpartition("/")[2]))
 
 
-def _copy_plain(fetched: Path, target: Path) -> None:
-    """Turn what was fetched into files that the job may write; through a link it would write into the store."""
-    shutil.copytree(fetched, target, dirs_exist_ok=True)
-    shutil.rmtree(fetched, ignore_errors=True)
-    for top, _, names in os.walk(target):
-        for path in [Path(top), *(Path(top, name) for name in names)]:
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR)
+def _make_plain(folder: Path, *, writable: bool) -> None:
+    """Turn what was fetched into plain files that every user may read; through a link the job would write into the store."""
+    for top, _, names in os.walk(folder):
+        Path(top).chmod(0o755)
+        for path in (Path(top, name) for name in names):
+            if path.is_symlink():
+                _put_copy(path)
+            mode = stat.S_IMODE(path.stat().st_mode) | 0o444
+            path.chmod(mode | stat.S_IWUSR if writable else mode & ~0o222)
+
+
+def _put_copy(link: Path) -> None:
+    source = link.resolve()
+    link.unlink()
+    shutil.copy(source, link)

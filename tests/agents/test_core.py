@@ -16,7 +16,7 @@ import airflow_dla
 
 AGENTS = Path(airflow_dla.__file__).parent / "agents"
 
-#: Everything but the one module that knows the artifact store.
+#: Everything but the one module that knows the artifact store; keeper and mate load it when they need it.
 CORE = sorted(path.stem for path in AGENTS.glob("*.py") if path.stem not in {"staging", "__init__", "__main__"})
 
 BLOCKER = """
@@ -46,6 +46,13 @@ def test_syntax_is_python_3_8(path: Path):
     ast.parse(path.read_text(), feature_version=(3, 8))
 
 
+def test_nothing_newer_than_python_3_8_is_used():
+    """Not only can it be read by Python 3.8: everything that it calls is there."""
+    vermin = Path(sys.executable).with_name("vermin")
+    done = subprocess.run([vermin, "-t=3.8-", "--no-tips", *sorted(AGENTS.glob("*.py"))], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_core_imports_the_standard_library_only(copied: Path):
     """With everything else blocked, every module of the core imports."""
     subprocess.run([sys.executable, "-I", "-c", BLOCKER, str(copied.parent), json.dumps(CORE)], check=True)
@@ -57,13 +64,10 @@ def test_runs_from_a_copy(run_job: RunJob, copied: Path):
     assert (ran.code, ran.metrics()) == (0, {"x": 1.0})
 
 
-def test_runs_on_python_3_8(run_job: RunJob, copied: Path):
-    """A real Python 3.8, where there is one, runs functions, commands and checkpoints."""
-    beside = [str(path) for path in Path(sys.base_prefix).parent.glob("3.8*/bin/python3.8")]
-    known = [path for path in (shutil.which("python3.8"), *beside) if path]
-    old = next((path for path in known if subprocess.run([path, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0), None)
-    if old is None:
-        pytest.skip("no python3.8 on this machine")
+@pytest.mark.parametrize("version", ["3.8", "3.9"])
+def test_runs_on_old_python(run_job: RunJob, copied: Path, tmp_path: Path, version: str):
+    """A real old Python, where there is one, runs functions, commands, checkpoints and a container's first process."""
+    old = interpreter(version)
     code = """
         def main(job):
             job.checkpoint.save(lambda folder: (folder / "s").write_text("1"))
@@ -74,13 +78,26 @@ def test_runs_on_python_3_8(run_job: RunJob, copied: Path):
     assert (ran.code, ran.metrics()) == (0, {"loss": 1.0, "x": 1.0}), ran.log
     said = run_job("print('auc 0.5')", ["python", "work.py"], python=old, agents=copied, metrics={"auc": r"auc (\S+)"})
     assert (said.code, said.metrics()) == (0, {"auc": 0.5}), said.log
+    first = subprocess.run([old, str(copied), "inside", str(tmp_path)], input=b'{"env": {"A": "1"}}', capture_output=True, check=False)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert b"auc 0.5" in first.stdout
+
+
+def interpreter(version: str) -> str:
+    """Return a Python of a version, if there is one on this machine that works."""
+    beside = [str(path) for path in Path(sys.base_prefix).parent.glob(f"{version}*/bin/python{version}")]
+    known = [path for path in (shutil.which(f"python{version}"), *beside) if path]
+    for path in known:
+        if subprocess.run([path, "-c", ""], stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return path
+    pytest.skip(f"no python{version} on this machine")
 
 
 def test_usage():
-    """Anything but run and keep is refused with the usage."""
+    """Anything but a role is refused with the usage."""
     done = subprocess.run([sys.executable, str(AGENTS), "fly"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "run|keep" in done.stderr
+    assert "run|keep|beside|inside JOBDIR, got 'fly'" in done.stderr
 
 
 def test_keeper_is_small(copied: Path):

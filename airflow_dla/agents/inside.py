@@ -1,0 +1,122 @@
+"""The runner as the first process of a container.
+
+    python /opt/dla/agents inside /dla
+
+Secrets come as ``{"env": {…}}`` through standard input, so that they are on no disk and in
+nothing that the engine shows. The work is a child in a process group of its own; this
+process passes on to it whatever asks it to end, takes the exit status of every orphan, which
+is a first process's duty, and ends as the work ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+from . import processes
+from .protocol import JobError, JobFolder
+
+#: Signals by which an engine, or its user, asks a container to end.
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_LARGEST = 1 << 24
+
+
+class _First:
+    """Passes signals on; the kernel keeps from a first process those that it does not handle itself."""
+
+    def __init__(self) -> None:
+        self._work: Optional[int] = None
+        for number in _STOPS:
+            signal.signal(number, self._asked)
+
+    def _asked(self, number: int, _: object) -> None:
+        if self._work is None:
+            raise SystemExit(128 + number)
+        processes.send_group(self._work, signal.SIGTERM)
+
+    def fork(self) -> bool:
+        """Start the work; return whether this is the work."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        self._work = os.fork()
+        # Both sides do it: whoever is first, nobody sends to a group that is not there yet.
+        with contextlib.suppress(OSError):
+            os.setpgid(self._work, self._work)
+        if self._work == 0:
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        return self._work == 0
+
+    def wait(self) -> int:
+        """Wait for the work's end, and for every orphan until then; return the exit status that tells it."""
+        pid, status = 0, 0
+        while pid != self._work:
+            pid, status = os.waitpid(-1, 0)
+        assert self._work is not None
+        processes.send_group(self._work, signal.SIGKILL)
+        return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job of the mounted folder; return the exit status."""
+    first = _First()
+    handed = _read()
+    first_pid = os.getpid()
+    if not first.fork():
+        return first.wait()
+    from . import runner  # noqa: PLC0415 - signals are handled before anything large is imported
+
+    processes.die_with_parent(first_pid)
+    folder = JobFolder(Path(arguments[0]))
+    folder.scratch.mkdir(exist_ok=True)
+    # The engine has set the limits, and changes them: an affinity of our own would outlast a resize.
+    return runner.attempt(folder, lambda *_: os.environ.update(secrets(handed)))
+
+
+def _read() -> bytes:
+    """Read standard input to its end and put nothing in its place."""
+    data = b""
+    with contextlib.suppress(OSError):
+        while len(data) < _LARGEST:
+            piece = os.read(0, 1 << 16)
+            if not piece:
+                break
+            data += piece
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    if nothing != 0:
+        os.dup2(nothing, 0)
+        os.close(nothing)
+    return data
+
+
+def secrets(handed: bytes) -> Dict[str, str]:
+    """Return the variables that were handed over.
+
+    Raises
+    ------
+    JobError
+        If they did not come whole; no byte of them is in the message.
+
+    Examples
+    --------
+    >>> secrets(b'{"env": {"TOKEN": "x"}}'), secrets(b"")
+    ({'TOKEN': 'x'}, {})
+    """
+    if not handed.strip():
+        return {}
+    try:
+        found: Any = json.loads(handed)["env"]
+        return {str(name): _text(value) for name, value in found.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        what = f"the job's secrets came damaged: {len(handed)} bytes that are not {{'env': {{name: text}}}}"
+        raise JobError(f"{what}; the connection to its engine broke while they were sent", "lost") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

@@ -1,0 +1,102 @@
+"""How much a container uses, read from its control group on this host."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Callable, Dict, Optional
+
+from . import limits
+
+_ROOT = Path("/sys/fs/cgroup")
+_GIB = 2**30
+_DEEPEST = 8
+_LOOK_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+
+
+class Usage:
+    """The most memory that a container held and the CPU time it took, as far as this host can tell.
+
+    Parameters
+    ----------
+    container : callable
+        Returns the container's id, None before there is one.
+    root : path
+        Where control groups are mounted.
+    clock : callable
+        Returns seconds that only grow.
+    """
+
+    def __init__(self, container: Callable[[], Optional[str]], root: Path = _ROOT, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._container = container
+        self._root = root
+        self._clock = clock
+        self._groups: Dict[str, Path] = {}
+        self._pause_s = _LOOK_S
+        self._next_at = -1.0
+        self._peaks: Dict[str, float] = {}
+
+    @property
+    def peaks(self) -> Dict[str, float]:
+        """``memory`` in GiB and ``cpu_s``; what could not be read is left out."""
+        return dict(self._peaks)
+
+    def look(self) -> None:
+        """Look, at most twice a second; the container's group is searched for ever more seldom."""
+        now = self._clock()
+        if now < self._next_at:
+            return
+        if not self._groups:
+            self._find()
+        self._next_at = now + self._pause_s
+        if self._groups:
+            self._sample()
+
+    def _find(self) -> None:
+        container = self._container()
+        if not container:
+            return
+        self._groups = container_groups(self._root, container)
+        # The engine may be on another host, where nothing is to be found here.
+        self._pause_s = _LOOK_S if self._groups else min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def _sample(self) -> None:
+        """Remember the most; the page cache, which can be given back, does not count."""
+        held = limits.memory_held([str(self._groups["memory"])]) if "memory" in self._groups else 0
+        spent = cpu_seconds(self._groups["cpu"]) if "cpu" in self._groups else 0.0
+        if held:
+            self._peaks["memory"] = max(self._peaks.get("memory", 0.0), round(held / _GIB, 6))
+        if spent:
+            self._peaks["cpu_s"] = max(self._peaks.get("cpu_s", 0.0), round(spent, 3))
+
+
+def container_groups(root: Path, container: str) -> Dict[str, Path]:
+    """Return the control groups of a container that tell its memory and its CPU time, none where it is not here."""
+    tops = {"memory": root / "memory", "cpu": root / "cpuacct"} if (root / "memory").is_dir() else {"memory": root, "cpu": root}
+    found = {what: _find(top, container) for what, top in tops.items()}
+    return {what: folder for what, folder in found.items() if folder is not None}
+
+
+def _find(top: Path, container: str) -> Optional[Path]:
+    """Find a folder named after a container: ``docker/ID``, ``docker-ID.scope``, wherever its engine lives."""
+    depth = len(top.parts)
+    for folder, names, _ in os.walk(top):
+        hit = next((name for name in names if container in name), None)
+        if hit is not None:
+            return Path(folder, hit)
+        if len(Path(folder).parts) - depth >= _DEEPEST:
+            names.clear()
+    return None
+
+
+def cpu_seconds(group: Path) -> float:
+    """Return the CPU time that a control group took, in seconds, 0 when it cannot be read."""
+    try:
+        if (group / "cpuacct.usage").exists():
+            return int((group / "cpuacct.usage").read_text(encoding="ascii")) / 1e9
+        words = (group / "cpu.stat").read_text(encoding="ascii").split()
+        return int(words[words.index("usage_usec") + 1]) / 1e6
+    except (OSError, ValueError):
+        return 0.0
