@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 import textwrap
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contracts.runtime import job_file
+from docker_daemon import Engine as DockerEngine
 
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime import Launch
+from airflow_dla.runtime.docker.engine import Engine
+from airflow_dla.runtime.docker.ground import SharedGround
+from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.runtime.local import LocalRuntime
+from airflow_dla.specs import PlaceSpec
 
 
 @pytest.fixture
@@ -30,6 +37,30 @@ def local(tmp_path: Path):
         if alive:
             keeper = (runtime.root / label / "keeper.json").read_text()
             pytest.fail(f"{label} was left running: {keeper}")
+
+
+@pytest.fixture
+def jobs_folder() -> Iterator[Path]:
+    """Return a folder for jobs that containers' users can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="dla-jobs-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
+@pytest.fixture
+def docker(docker_engine: DockerEngine, jobs_folder: Path, store: Store) -> Iterator[DockerRuntime]:
+    """Return a Docker runtime in a workspace of its own; its containers are removed at the end, and none may run then."""
+    engine = Engine(docker_engine.client, name="docker", address=docker_engine.host)
+    place = PlaceSpec(name="docker", kind="docker", url=docker_engine.host)
+    workspace = uuid.uuid4().hex
+    runtime = DockerRuntime(engine, place, node="laptop", workspace=workspace, ground=SharedGround(jobs_folder, local=store.folder))
+    yield runtime
+    found = engine.listing(workspace)
+    for one in found.values():
+        engine.remove(one.id, force=True)
+    engine.close()
+    assert [label for label, one in found.items() if one.alive] == []
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from contracts.runtime import RuntimeContract, job_file
 from fakes.runtime import FakeRuntime
 
 from airflow_dla.runtime import Launch
+from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.runtime.local import LocalRuntime
 
 WAIT = """
@@ -40,6 +42,26 @@ class TestLocal(RuntimeContract):
     def finish(self, tmp_path: Path) -> Callable[[str], None]:
         """Make the file."""
         return lambda attempt: (tmp_path / attempt).touch()
+
+
+@pytest.mark.timeout(300)
+class TestDocker(RuntimeContract):
+    """Containers of a real engine, of an image with Python."""
+
+    @pytest.fixture
+    def runtime(self, docker: DockerRuntime) -> DockerRuntime:
+        """Return it empty."""
+        return docker
+
+    @pytest.fixture
+    def waiting(self, launch: Callable[..., Launch], base_image: str) -> Callable[[str], Launch]:
+        """Return jobs that wait for a file in their folder."""
+        return lambda attempt: replace(launch(WAIT, "work:wait", attempt, args={"until": "/dla/tmp/go"}), image=base_image)
+
+    @pytest.fixture
+    def finish(self, jobs_folder: Path) -> Callable[[str], None]:
+        """Make the file."""
+        return lambda attempt: (jobs_folder / attempt / "dla" / "tmp" / "go").touch()
 
 
 class TestFake(RuntimeContract):

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import sys
 import time
@@ -25,6 +26,7 @@ from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.detached import is_locked, lives, locked, read_keeper, spawn
 from airflow_dla.runtime.docker.facts import Staged, Stop
 from airflow_dla.runtime.files import read_json, write_once, write_whole
+from airflow_dla.runtime.processes import signal_if
 from airflow_dla.specs import ArtifactRef, ExitReason, Grant, JobFile
 
 #: Where a container finds its job and our runner.
@@ -266,7 +268,9 @@ class SharedGround:
         shutil.rmtree(self._memory / attempt, ignore_errors=True)
         if job is None:
             return Staged()
-        write_once(folder / "ended.json", {"succeeded": succeeded, "hard": hard})
+        if not (folder / "ended.json").exists():
+            write_once(folder / "ended.json", {"succeeded": succeeded, "hard": hard})
+            self._wake_mate(folder)
         found = self.staged(attempt)
         mounted = self._mounted(job)
         if found is None and not self._needs_mate(job, mounted):
@@ -342,6 +346,11 @@ class SharedGround:
             if time.monotonic() > until:
                 raise NotReady(f"fetching {', '.join([*(job.inputs.keys() - mounted.keys()), 'code'])}")
             time.sleep(_LOOK_S)
+
+    def _wake_mate(self, folder: Path) -> None:
+        mate = read_keeper(folder / "mate.json")
+        if mate is not None:
+            signal_if(mate.pid, signal.SIGHUP, lambda _: lives(mate))
 
     def _ensure_mate(self, folder: Path, mounted: Mapping[str, Path], owner: tuple[int, int]) -> None:
         keeper = read_keeper(folder / "mate.json")

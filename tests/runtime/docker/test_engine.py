@@ -35,9 +35,7 @@ def test_creating_twice_is_creating_once(make: Make, engine: Engine):
     assert engine.create(found["Name"].lstrip("/"), {"Image": "none:1"}) == first
 
 
-@pytest.mark.parametrize(
-    ("body", "said"), [({"Image": "none.example:1"}, "No such image"), ({"HostConfig": {"Memory": 5}}, "[Mm]emory")]
-)
+@pytest.mark.parametrize(("body", "said"), [({"Image": "none.example:1"}, "No such image"), ({"HostConfig": {"Memory": 5}}, "[Mm]emory")])
 def test_creation_refused(engine: Engine, workspace: str, bare_image: str, body: Any, said: str):
     """What the engine will not make is refused in its words."""
     with pytest.raises(LaunchRefused, match=f"place here: the container {workspace} cannot be made: .*{said}"):
