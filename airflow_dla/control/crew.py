@@ -113,6 +113,8 @@ class Crew:
             return _LONGEST_WAIT_S
         self._wait_s = 0.0
         timing = self.workspace.timing
+        if any(follow.hasty for follow in self._follows):
+            return timing.hasty_s
         return timing.eager_s if any(follow.eager for follow in self._follows) else timing.poll_s
 
     def _read_inbox(self) -> None:

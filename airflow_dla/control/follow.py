@@ -24,6 +24,8 @@ from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
 _LOST_AFTER: Final = 3
 #: Seconds between two stop signals to an attempt that does not end.
 _STOP_AGAIN_S: Final = 5.0
+#: Seconds after a launch in which its end is looked for without a pause to speak of.
+_HASTY_S: Final = 1.0
 #: Bytes of log read at once.
 _SLICE: Final = 1 << 20
 
@@ -97,6 +99,7 @@ class Follow:
         self._now = 0.0
         self._stopping = False
         self._launching = False
+        self._launched_at = float("-inf")
         self._silent = False
 
     def step(self, attempt: Attempt, now: float) -> None:
@@ -155,6 +158,11 @@ class Follow:
         return young or wanted or self._launching_now or self._missing > 0
 
     @property
+    def hasty(self) -> bool:
+        """Whether it may end at any moment: a job of a tenth of a second should not wait for us longer than it ran."""
+        return self.attempt.state is AttemptState.RUNNING and time.monotonic() - self._launched_at < _HASTY_S
+
+    @property
     def _launching_now(self) -> bool:
         return self._launching and self.attempt.state is AttemptState.LAUNCHING
 
@@ -199,6 +207,7 @@ class Follow:
         except LaunchRefused as refused:
             self.attempt = self.workspace.ledger.finish(self.attempt.id, Exit(reason=ExitReason.REFUSED, message=str(refused)))
             return
+        self._launched_at = time.monotonic()
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")
         self.workspace.metrics.incr("dla.job.launched")
         if self.attempt.granted_at is not None:

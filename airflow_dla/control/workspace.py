@@ -23,8 +23,8 @@ class Timing:
     ----------
     lease_s, renew_s : float
         A lease's length, and how often it is renewed.
-    poll_s, eager_s : float
-        Between two reads of the ledger; the second while something is young or ending.
+    poll_s, eager_s, hasty_s : float
+        Between two reads of the ledger; the second while something is young or ending, the third just after a launch.
     reap_s : float
         Between two turns of the reaper, in the whole workspace.
     unfollowed_s : float
@@ -39,6 +39,7 @@ class Timing:
     renew_s: float = 20.0
     poll_s: float = 1.0
     eager_s: float = 0.2
+    hasty_s: float = 0.02
     reap_s: float = 60.0
     unfollowed_s: float = 1800.0
     silent_s: float = 300.0
