@@ -52,6 +52,7 @@ class LogStream:
         self._turn = threading.Lock()
         self._ended = False
         self._refusal = ""
+        self._settled = False
         self._begin_anew()
 
     @property
@@ -75,14 +76,16 @@ class LogStream:
         limit : int
             In bytes.
         last : bool
-            The container has ended: wait for `limit` bytes or the end of its output.
+            The container has ended: wait for `limit` bytes or the end of its output. What
+            was followed while it ran is read once more when its end is reached, since
+            engines may leave out the last of it.
         patience_s : float
             Seconds to wait at most where `last`.
 
         Returns
         -------
         bytes
-            Empty where there is nothing now; for ever, once `ended`.
+            Empty where there is nothing now; for ever, once it `ended` and was read with `last`.
 
         Raises
         ------
@@ -98,9 +101,12 @@ class LogStream:
                 self._close()
             taken: list[tuple[int, bytes]] = []
             try:
-                if self._wire is None and not self._ended:
-                    self._open()
-                self._take(taken, offset, limit, self._clock() + (patience_s if last else _MOMENT_S), waits=last)
+                until = self._clock() + (patience_s if last else _MOMENT_S)
+                self._read_on(taken, offset, limit, until, last=last)
+                if last and self._ended and not (taken or self._settled or self._refusal):
+                    # Followed to its end an engine (20.10) may leave out the last lines; asked after the end it does not.
+                    self._close()
+                    self._read_on(taken, offset, limit, until, last=last)
             except (OSError, ValueError) as fault:
                 self._close()
                 if taken:
@@ -114,6 +120,12 @@ class LogStream:
         """Let go of the connection; a later read opens another."""
         with self._turn:
             self._close()
+
+    def _read_on(self, taken: list[tuple[int, bytes]], offset: int, limit: int, until: float, *, last: bool) -> None:
+        if self._wire is None and not self._ended:
+            self._settled = last
+            self._open()
+        self._take(taken, offset, limit, until, waits=last)
 
     def _begin_anew(self) -> None:
         self._wire: Wire | None = None

@@ -46,7 +46,7 @@ def test_creation_refused(engine: Engine, workspace: str, bare_image: str, body:
     ("argv", "host", "said"),
     [
         (["no-such-command"], {}, "executable file not found"),
-        (["/etc/passwd"], {}, "permission denied"),
+        (["/tmp"], {}, "permission denied|is a directory"),
         (["true"], {"DeviceRequests": [{"Count": -1, "Capabilities": [["tpu"]]}]}, "could not select device driver"),
     ],
 )
@@ -153,7 +153,7 @@ def test_files(make: Make, engine: Engine):
     container = make("ls -ln /tmp/note; cat /tmp/note")
     assert engine.has_file(container, "/bin/sh")
     assert not engine.has_file(container, "/bin/none")
-    assert (engine.read_file(container, "/etc/os-release", 11), engine.read_file(container, "/etc", 9)) == (b"PRETTY_NAME", None)
+    assert (engine.read_file(container, "/bin/sh", 4), engine.read_file(container, "/tmp", 9)) == (b"\x7fELF", None)
     engine.put_files(container, "/tmp", {"note": b"words"}, owner=(12, 34))
     assert engine.read_file(container, "/tmp/note", 100) == b"words"
     with pytest.raises(LaunchRefused, match="/none"):
@@ -161,7 +161,7 @@ def test_files(make: Make, engine: Engine):
     engine.start(container)
     exited(engine, container)
     listed = engine.stream(container).read(0, last=True)
-    assert listed.startswith(b"-rw------- 1 12 34 5 ")
+    assert listed.split()[:5] == [b"-rw-------", b"1", b"12", b"34", b"5"]
     assert listed.endswith(b"words")
 
 
