@@ -24,6 +24,11 @@ from .protocol import JobError, JobFolder
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _LARGEST = 1 << 24
 
+#: Variable with the names of the secrets that must come, commas between: a connection that breaks at once looks like none.
+EXPECTED = "DLA_SECRETS"
+
+_BROKE = "the connection to its engine broke while they were sent"
+
 
 class _First:
     """Passes signals on; the kernel keeps from a first process those that it does not handle itself."""
@@ -74,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = JobFolder(Path(arguments[0]))
     folder.scratch.mkdir(exist_ok=True)
     # The engine has set the limits, and changes them: an affinity of our own would outlast a resize.
-    return runner.attempt(folder, lambda *_: os.environ.update(secrets(handed)))
+    return runner.attempt(folder, lambda *_: os.environ.update(secrets(handed, os.environ.pop(EXPECTED, ""))))
 
 
 def _read() -> bytes:
@@ -93,8 +98,15 @@ def _read() -> bytes:
     return data
 
 
-def secrets(handed: bytes) -> Dict[str, str]:
+def secrets(handed: bytes, expected: str = "") -> Dict[str, str]:
     """Return the variables that were handed over.
+
+    Parameters
+    ----------
+    handed : bytes
+        JSON, or nothing.
+    expected : str
+        Names that must be among them, commas between.
 
     Raises
     ------
@@ -106,14 +118,16 @@ def secrets(handed: bytes) -> Dict[str, str]:
     >>> secrets(b'{"env": {"TOKEN": "x"}}'), secrets(b"")
     ({'TOKEN': 'x'}, {})
     """
-    if not handed.strip():
-        return {}
     try:
-        found: Any = json.loads(handed)["env"]
-        return {str(name): _text(value) for name, value in found.items()}
+        raw: Any = json.loads(handed)["env"] if handed.strip() else {}
+        found = {str(name): _text(value) for name, value in raw.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
-        what = f"the job's secrets came damaged: {len(handed)} bytes that are not {{'env': {{name: text}}}}"
-        raise JobError(f"{what}; the connection to its engine broke while they were sent", "lost") from None
+        what = f"came damaged: {len(handed)} bytes that are not {{'env': {{name: text}}}}"
+        raise JobError(f"the job's secrets {what}; {_BROKE}", "lost") from None
+    missing = [name for name in expected.split(",") if name and name not in found]
+    if missing:
+        raise JobError(f"the job's secrets {', '.join(missing)} did not come; {_BROKE}", "lost")
+    return found
 
 
 def _text(value: Any) -> str:

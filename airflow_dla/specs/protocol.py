@@ -20,6 +20,21 @@ A job's folder, written by the runtime, the keeper and the runner:
 =================== ==========================================================
 
 Lines on stdout are ``::dla:NONCE::{json}`` and at most 64 KiB.
+
+Of an attempt in a container that folder is ``dla/`` of another, which the container never
+sees; the runtime and the mate talk there:
+
+=================== ==========================================================
+``job.json``        `JobFile`, of which the container has a copy
+``stop.json``       as above
+``mate.json``       `KeeperFile` of the mate
+``fetched.json``    ``{}`` when all is in place, or ``{"error": [reason, message]}``
+``container.json``  ``{"id": …}``, written by the runtime once there is one
+``ended.json``      ``{"succeeded": …, "hard": …}``, written by the runtime when the container
+                    has ended or will never start; hard: it was killed
+``published.json``  ``{"outputs": {name: reference}, "peaks": {"memory": GiB, "cpu_s": s},
+                    "error": [reason, message] | null}``, the mate's last word
+=================== ==========================================================
 """
 
 from __future__ import annotations

@@ -110,12 +110,22 @@ def test_damaged_secrets(inside: Inside, handed: bytes):
         secrets(handed)
 
 
+def test_secrets_that_did_not_come():
+    """Where some are expected, a connection that broke at once is not taken for a job without any."""
+    assert secrets(b'{"env": {"A": "1", "B": "2"}}', "A,B") == {"A": "1", "B": "2"}
+    for handed in (b"", b'{"env": {"A": "1"}}'):
+        with pytest.raises(JobError, match=r"secrets (A, )?B did not come; the connection to its engine broke") as caught:
+            secrets(handed, "A,B")
+        assert caught.value.reason == "lost"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_asked_to_stop(inside: Inside, number: signal.Signals):
     """Every signal that asks it to end reaches the function as a wish to stop."""
     code = """
         import time
         def main(job):
+            assert not job.stopping
             open("ready", "w").close()
             while not job.stopping:
                 time.sleep(0.01)

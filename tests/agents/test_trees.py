@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,37 @@ def test_copy_through_a_folder_that_became_a_link(tree: Path, secret: Path, tmp_
     (tree / "sub" / "etc").symlink_to(secret)
     with pytest.raises(OSError, match="etc"):
         trees.copy(tree, ("sub", "etc"), tmp_path / "copied2")
+
+
+def test_copy_while_links_are_put_in(tree: Path, secret: Path, tmp_path: Path):
+    """However quickly a folder becomes a link and a file a link, nothing of what they point at is copied."""
+    (tree / "sub" / "shadow").write_text("mine")
+    (tree / "link").symlink_to(secret)
+    (tree / "shadow").symlink_to(secret / "shadow")
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            for first, second in (("sub", "link"), ("a", "shadow")):
+                (tree / first).rename(tree / "aside")
+                (tree / second).rename(tree / first)
+                (tree / "aside").rename(tree / second)
+
+    program = threading.Thread(target=swap)
+    program.start()
+    whole = 0
+    for turn in range(100):
+        copied = tmp_path / f"copied{turn}"
+        with contextlib.suppress(OSError):
+            trees.copy(tree, (), copied, link=turn % 2 == 0)
+            whole += 1
+        files = [path for path in copied.rglob("*") if path.is_file() and not path.is_symlink()]
+        assert "root:secret" not in {path.read_text() for path in files}
+        trees.listing(tree)
+        trees.remove(copied)
+    over.set()
+    program.join()
+    assert whole > 0
 
 
 def test_copy_refuses_what_is_no_file(tree: Path, tmp_path: Path):
