@@ -26,6 +26,15 @@ _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 #: What an engine says of a container whose end it did not see.
 _UNSEEN: Final = 255
+#: How the init says that it could not start the program, and what engines say of their own faults.
+_INIT: Final = "[FATAL tini"
+_NODE_FAULTS: Final[Mapping[str, str]] = {
+    "could not select device driver": "the engine cannot hand out GPUs; install nvidia-container-toolkit on its host",
+    "unknown device": "a GPU that was granted is not there; compare nvidia-smi -L with the node's gpu_ids",
+    "no space left": "the engine's disk is full; free some on its host",
+    "resource temporarily unavailable": "the engine's host can start no more processes; look at what else runs there",
+    "context deadline exceeded": "the engine took too long; look at its load and its log",
+}
 _SHOWN: Final = 300
 _TAIL: Final = 16_384
 _MORE_MEMORY: Final = "ask for more memory or make batches smaller"
@@ -61,6 +70,14 @@ class _Ending:
         """How its log ends, to follow a message."""
         said = last_line(self.tail)
         return f"; its log ends with: {said}" if said else ""
+
+    @property
+    def stopped(self) -> Stop | None:
+        """The stop that ended it: none that came after the end, unless how it ended tells that a clock was set back."""
+        if self.stop is None or not (self.started_at and self.stop.at > self.ended_at > 0):
+            return self.stop
+        by_us = self.hard or (self.signal in {signal.SIGTERM, signal.SIGKILL} and not self.oom_kills)
+        return self.stop if by_us else None
 
     @property
     def signal(self) -> signal.Signals | None:
@@ -113,7 +130,9 @@ def conclude(
         With outputs only if it succeeded.
     """
     errors = [line for line in said if line.get("kind") == "error"]
-    started_at, ended_at = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
+    started_at = seconds(state.get("StartedAt"))
+    # Of a container that ends at once engines may write the end before the start.
+    ended_at = max(started_at, seconds(state.get("FinishedAt")))
     end = _Ending(
         job=job,
         image=image,
@@ -147,8 +166,9 @@ def conclude(
 
 def _why(end: _Ending) -> tuple[ExitReason, str]:
     """Return reason and message; what was done to the work comes before what it says itself."""
-    if end.stop is not None:
-        return end.stop.reason, _stopped(end, end.stop)
+    stop = end.stopped
+    if stop is not None:
+        return stop.reason, _stopped(end, stop)
     if end.staged is not None and end.staged.error is not None:
         return _reason(end.staged.error[0]), end.staged.error[1]
     if not end.started_at:
@@ -191,28 +211,34 @@ def _memory(end: _Ending) -> str:
 def _unstarted(end: _Ending) -> tuple[ExitReason, str]:
     if not end.failed:
         return ExitReason.LOST, "its container is gone and left no word: somebody removed it, or the engine lost its data"
-    return ExitReason.USER_ERROR, f"could not start{end.inside}: {_advice(end)} ({end.failed[:_SHOWN]})"
+    return _refused(end, end.failed)
 
 
-def _advice(end: _Ending) -> str:
-    """Explain what an engine says of a container that it could not start."""
-    program = (end.job.entrypoint.command or ("",))[0]
+def _refused(end: _Ending, words: str) -> tuple[ExitReason, str]:
+    """Explain what an engine, or the init that it puts before a program, says of one that could not start."""
+    said = words.lower()
+    faulty = next((advice for mark, advice in _NODE_FAULTS.items() if mark in said), None)
+    reason = ExitReason.USER_ERROR if faulty is None else ExitReason.LOST
+    return reason, f"could not start{end.inside}: {faulty or _advice(end, said)} ({words[:_SHOWN]})"
+
+
+def _advice(end: _Ending, said: str) -> str:
+    program = (end.job.entrypoint.command or ("python3",))[0]
     known = {
         "exec format error": "the program is for another processor, or a script without #!; use an image of the engine's architecture",
+        "setting rlimit": "the engine may not raise this limit; ask for less with ulimits in overrides",
         "permission denied": f"{program!r} may not be executed; chmod +x it, or name its interpreter first",
         "executable file not found": _not_found(program),
         "no such file or directory": _not_found(program),
-        "could not select device driver": "the engine cannot hand out GPUs; install nvidia-container-toolkit on its host",
-        "unknown device": "a GPU that was granted is not there; compare nvidia-smi -L with the node's gpu_ids",
-        "no space left": "the engine's disk is full; free some, or ask for a place with more",
     }
-    return next((advice for mark, advice in known.items() if mark in end.failed.lower()), "the engine refused it; correct what it names")
+    return next((advice for mark, advice in known.items() if mark in said), "the engine refused it; correct what it names")
 
 
 def _not_found(program: str) -> str:
     if program.rpartition("/")[2] in {"sh", "bash"}:
         return f"there is no shell {program!r}; name the program itself in entrypoint=, or use an image with a shell"
-    return f"command not found: {program!r}; name one that is on the image's PATH or in the code folder, as ./{program.lstrip('./')}"
+    near = "" if "/" in program else f", or one of the code folder as ./{program}"
+    return f"command not found: {program!r}; name one that is in the image{near}"
 
 
 # --- what ended badly ----------------------------------------------------------------
@@ -223,7 +249,8 @@ def _said(end: _Ending) -> tuple[ExitReason, str]:
         return _reason(str(end.told.get("reason", ""))), str(end.told.get("message", ""))
     if any(mark in end.tail for mark in OUT_OF_MEMORY):
         return ExitReason.OUT_OF_MEMORY, f"{end.what} ran out of memory: {last_line(end.tail)}; {_MORE_MEMORY}"
-    return _unsaid(end)
+    line = last_line(end.tail)
+    return _refused(end, line) if line.startswith(_INIT) else _unsaid(end)
 
 
 def _reason(word: str) -> ExitReason:
@@ -248,7 +275,7 @@ def _unsaid(end: _Ending) -> tuple[ExitReason, str]:
 
 def _hint(end: _Ending) -> str:
     """Return what a status means by convention."""
-    if b"exec format error" in end.tail:
+    if b"exec format error" in end.tail.lower():
         return f": what it runs{end.inside} is for another processor, or a script without #!"
     hints = {
         _NOT_EXECUTABLE: f": a command{end.inside} may not be executed; chmod +x it, or name its interpreter first",
