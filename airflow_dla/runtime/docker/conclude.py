@@ -246,7 +246,7 @@ def _not_found(program: str) -> str:
 
 def _said(end: _Ending) -> tuple[ExitReason, str]:
     if end.told is not None:
-        return _reason(str(end.told.get("reason", ""))), str(end.told.get("message", ""))
+        return _reason(str(end.told.get("reason", ""))), str(end.told.get("message") or _unsaid(end)[1])
     if any(mark in end.tail for mark in OUT_OF_MEMORY):
         return ExitReason.OUT_OF_MEMORY, f"{end.what} ran out of memory: {last_line(end.tail)}; {_MORE_MEMORY}"
     line = last_line(end.tail)
