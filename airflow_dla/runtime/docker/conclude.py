@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from airflow_dla.runtime.docker.facts import Staged, Stop
+from airflow_dla.runtime.docker.starting import why_not_started
 from airflow_dla.specs import Exit, ExitReason, JobFile
 
 #: What a program prints when it could not get memory; as ``airflow_dla.agents.runner`` has it.
@@ -26,15 +27,8 @@ _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 #: What an engine says of a container whose end it did not see.
 _UNSEEN: Final = 255
-#: How the init says that it could not start the program, and what engines say of their own faults.
+#: How the init that an engine puts before a program says that it could not start it.
 _INIT: Final = "[FATAL tini"
-_NODE_FAULTS: Final[Mapping[str, str]] = {
-    "could not select device driver": "the engine cannot hand out GPUs; install nvidia-container-toolkit on its host",
-    "unknown device": "a GPU that was granted is not there; compare nvidia-smi -L with the node's gpu_ids",
-    "no space left": "the engine's disk is full; free some on its host",
-    "resource temporarily unavailable": "the engine's host can start no more processes; look at what else runs there",
-    "context deadline exceeded": "the engine took too long; look at its load and its log",
-}
 _SHOWN: Final = 300
 _TAIL: Final = 16_384
 _MORE_MEMORY: Final = "ask for more memory or make batches smaller"
@@ -118,7 +112,7 @@ def conclude(
     metrics : mapping of metric to float
         Read from the log by the agent's patterns.
     staged : `Staged` or None
-        What the helper beside it said, if there was one.
+        What the helper beside it said; None before it was asked to publish, or if there is none.
     oom_kills : int
         Processes that the kernel killed for memory, as its control group counted.
     image : str
@@ -191,8 +185,7 @@ def _stopped(end: _Ending, stop: Stop) -> str:
 
 
 def _well(end: _Ending) -> tuple[ExitReason, str]:
-    published = {} if end.staged is None else end.staged.outputs
-    missing = [name for name in end.job.outputs if name not in published]
+    missing = [name for name in end.job.outputs if end.staged is not None and name not in end.staged.outputs]
     if not missing:
         return ExitReason.SUCCEEDED, ""
     what = f"it ended well, but its outputs {', '.join(missing)} were not published: the helper beside it is gone"
@@ -215,30 +208,9 @@ def _unstarted(end: _Ending) -> tuple[ExitReason, str]:
 
 
 def _refused(end: _Ending, words: str) -> tuple[ExitReason, str]:
-    """Explain what an engine, or the init that it puts before a program, says of one that could not start."""
-    said = words.lower()
-    faulty = next((advice for mark, advice in _NODE_FAULTS.items() if mark in said), None)
-    reason = ExitReason.USER_ERROR if faulty is None else ExitReason.LOST
-    return reason, f"could not start{end.inside}: {faulty or _advice(end, said)} ({words[:_SHOWN]})"
-
-
-def _advice(end: _Ending, said: str) -> str:
     program = (end.job.entrypoint.command or ("python3",))[0]
-    known = {
-        "exec format error": "the program is for another processor, or a script without #!; use an image of the engine's architecture",
-        "setting rlimit": "the engine may not raise this limit; ask for less with ulimits in overrides",
-        "permission denied": f"{program!r} may not be executed; chmod +x it, or name its interpreter first",
-        "executable file not found": _not_found(program),
-        "no such file or directory": _not_found(program),
-    }
-    return next((advice for mark, advice in known.items() if mark in said), "the engine refused it; correct what it names")
-
-
-def _not_found(program: str) -> str:
-    if program.rpartition("/")[2] in {"sh", "bash"}:
-        return f"there is no shell {program!r}; name the program itself in entrypoint=, or use an image with a shell"
-    near = "" if "/" in program else f", or one of the code folder as ./{program}"
-    return f"command not found: {program!r}; name one that is in the image{near}"
+    reason, message = why_not_started(words, program)
+    return reason, f"could not start{end.inside}: {message}"
 
 
 # --- what ended badly ----------------------------------------------------------------
