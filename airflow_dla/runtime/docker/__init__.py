@@ -15,8 +15,8 @@ What is decided, as functions of values that never touch an engine:
     the request that makes a container, and the one that changes it while it runs.
 ``command``
     command line and environment of what runs in it.
-``conclude``
-    how an attempt ended, from what the engine, the job and the helper said.
+``conclude`` · ``starting``
+    how an attempt ended, from what the engine, the job and the helper said; why it could not start.
 
 What touches the engine and this host:
 

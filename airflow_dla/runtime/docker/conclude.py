@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from airflow_dla.runtime.docker.facts import Staged, Stop
+from airflow_dla.runtime.docker.starting import why_not_started
 from airflow_dla.specs import Exit, ExitReason, JobFile
 
 #: What a program prints when it could not get memory; as ``airflow_dla.agents.runner`` has it.
@@ -26,6 +27,8 @@ _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 #: What an engine says of a container whose end it did not see.
 _UNSEEN: Final = 255
+#: How the init that an engine puts before a program says that it could not start it.
+_INIT: Final = "[FATAL tini"
 _SHOWN: Final = 300
 _TAIL: Final = 16_384
 _MORE_MEMORY: Final = "ask for more memory or make batches smaller"
@@ -61,6 +64,14 @@ class _Ending:
         """How its log ends, to follow a message."""
         said = last_line(self.tail)
         return f"; its log ends with: {said}" if said else ""
+
+    @property
+    def stopped(self) -> Stop | None:
+        """The stop that ended it: none that came after the end, unless how it ended tells that a clock was set back."""
+        if self.stop is None or not (self.started_at and self.stop.at > self.ended_at > 0):
+            return self.stop
+        by_us = self.hard or (self.signal in {signal.SIGTERM, signal.SIGKILL} and not self.oom_kills)
+        return self.stop if by_us else None
 
     @property
     def signal(self) -> signal.Signals | None:
@@ -101,7 +112,7 @@ def conclude(
     metrics : mapping of metric to float
         Read from the log by the agent's patterns.
     staged : `Staged` or None
-        What the helper beside it said, if there was one.
+        What the helper beside it said; None before it was asked to publish, or if there is none.
     oom_kills : int
         Processes that the kernel killed for memory, as its control group counted.
     image : str
@@ -113,7 +124,9 @@ def conclude(
         With outputs only if it succeeded.
     """
     errors = [line for line in said if line.get("kind") == "error"]
-    started_at, ended_at = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
+    started_at = seconds(state.get("StartedAt"))
+    # Of a container that ends at once engines may write the end before the start.
+    ended_at = max(started_at, seconds(state.get("FinishedAt")))
     end = _Ending(
         job=job,
         image=image,
@@ -147,8 +160,9 @@ def conclude(
 
 def _why(end: _Ending) -> tuple[ExitReason, str]:
     """Return reason and message; what was done to the work comes before what it says itself."""
-    if end.stop is not None:
-        return end.stop.reason, _stopped(end, end.stop)
+    stop = end.stopped
+    if stop is not None:
+        return stop.reason, _stopped(end, stop)
     if end.staged is not None and end.staged.error is not None:
         return _reason(end.staged.error[0]), end.staged.error[1]
     if not end.started_at:
@@ -171,8 +185,7 @@ def _stopped(end: _Ending, stop: Stop) -> str:
 
 
 def _well(end: _Ending) -> tuple[ExitReason, str]:
-    published = {} if end.staged is None else end.staged.outputs
-    missing = [name for name in end.job.outputs if name not in published]
+    missing = [name for name in end.job.outputs if end.staged is not None and name not in end.staged.outputs]
     if not missing:
         return ExitReason.SUCCEEDED, ""
     what = f"it ended well, but its outputs {', '.join(missing)} were not published: the helper beside it is gone"
@@ -191,28 +204,13 @@ def _memory(end: _Ending) -> str:
 def _unstarted(end: _Ending) -> tuple[ExitReason, str]:
     if not end.failed:
         return ExitReason.LOST, "its container is gone and left no word: somebody removed it, or the engine lost its data"
-    return ExitReason.USER_ERROR, f"could not start{end.inside}: {_advice(end)} ({end.failed[:_SHOWN]})"
+    return _refused(end, end.failed)
 
 
-def _advice(end: _Ending) -> str:
-    """Explain what an engine says of a container that it could not start."""
-    program = (end.job.entrypoint.command or ("",))[0]
-    known = {
-        "exec format error": "the program is for another processor, or a script without #!; use an image of the engine's architecture",
-        "permission denied": f"{program!r} may not be executed; chmod +x it, or name its interpreter first",
-        "executable file not found": _not_found(program),
-        "no such file or directory": _not_found(program),
-        "could not select device driver": "the engine cannot hand out GPUs; install nvidia-container-toolkit on its host",
-        "unknown device": "a GPU that was granted is not there; compare nvidia-smi -L with the node's gpu_ids",
-        "no space left": "the engine's disk is full; free some, or ask for a place with more",
-    }
-    return next((advice for mark, advice in known.items() if mark in end.failed.lower()), "the engine refused it; correct what it names")
-
-
-def _not_found(program: str) -> str:
-    if program.rpartition("/")[2] in {"sh", "bash"}:
-        return f"there is no shell {program!r}; name the program itself in entrypoint=, or use an image with a shell"
-    return f"command not found: {program!r}; name one that is on the image's PATH or in the code folder, as ./{program.lstrip('./')}"
+def _refused(end: _Ending, words: str) -> tuple[ExitReason, str]:
+    program = (end.job.entrypoint.command or ("python3",))[0]
+    reason, message = why_not_started(words, program)
+    return reason, f"could not start{end.inside}: {message}"
 
 
 # --- what ended badly ----------------------------------------------------------------
@@ -220,10 +218,11 @@ def _not_found(program: str) -> str:
 
 def _said(end: _Ending) -> tuple[ExitReason, str]:
     if end.told is not None:
-        return _reason(str(end.told.get("reason", ""))), str(end.told.get("message", ""))
+        return _reason(str(end.told.get("reason", ""))), str(end.told.get("message") or _unsaid(end)[1])
     if any(mark in end.tail for mark in OUT_OF_MEMORY):
         return ExitReason.OUT_OF_MEMORY, f"{end.what} ran out of memory: {last_line(end.tail)}; {_MORE_MEMORY}"
-    return _unsaid(end)
+    line = last_line(end.tail)
+    return _refused(end, line) if line.startswith(_INIT) else _unsaid(end)
 
 
 def _reason(word: str) -> ExitReason:
@@ -248,7 +247,7 @@ def _unsaid(end: _Ending) -> tuple[ExitReason, str]:
 
 def _hint(end: _Ending) -> str:
     """Return what a status means by convention."""
-    if b"exec format error" in end.tail:
+    if b"exec format error" in end.tail.lower():
         return f": what it runs{end.inside} is for another processor, or a script without #!"
     hints = {
         _NOT_EXECUTABLE: f": a command{end.inside} may not be executed; chmod +x it, or name its interpreter first",

@@ -1,4 +1,4 @@
-"""A real engine, and containers that are gone when their test is."""
+"""A real engine and containers that are gone when their test is; words to decide about without one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from docker_daemon import Engine as DockerEngine
 
+from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
+from airflow_dla.runtime.docker.facts import EngineFacts, Image
+from airflow_dla.specs import Grant, JobFile, PlaceSpec
+from airflow_dla.specs.agents import Entrypoint
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +61,54 @@ def make(engine: Engine, workspace: str, base_image: str):
     for name in made:
         with contextlib.suppress(Exception):
             engine.remove(name, force=True)
+
+
+@pytest.fixture(scope="session")
+def facts() -> EngineFacts:
+    """Return an engine with two CPUs and an init, on version 1 of control groups."""
+    return EngineFacts(name="gpu1", api_version="1.41", cpus=2, memory_bytes=2**34, cgroup_version=1, has_init=True)
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    """Return an image with CUDA's variables."""
+    env = {"PATH": "/opt/bin:/bin", "NVIDIA_VISIBLE_DEVICES": "all", "CUDA_VISIBLE_DEVICES": "3", "LANG": "C.UTF-8"}
+    return Image(id="sha256:0a", path=("/opt/bin", "/bin"), env=env)
+
+
+@pytest.fixture(scope="session")
+def place() -> Callable[..., PlaceSpec]:
+    """Return a function that makes a place of a policy and other fields."""
+
+    def make(policy: dict[str, Any] | None = None, **fields: Any) -> PlaceSpec:
+        return PlaceSpec.from_mapping({"name": "gpu1", "kind": "docker", "policy": policy or {}, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def job() -> Callable[..., JobFile]:
+    """Return a function that makes a job of an entrypoint, amounts and other fields."""
+
+    def make(
+        entrypoint: Any = ("python", "train.py"), amounts: dict[str, float] | None = None, ids: dict[str, Any] | None = None, **fields: Any
+    ) -> JobFile:
+        granted = {"cpu": 1.5, "memory": 0.5} if amounts is None else amounts
+        grant = Grant(id="0d9f.2", node="gpu1", amounts=granted, **(ids or {}))
+        given: dict[str, Any] = {"store": "file:///nowhere", "checkpoint": "0d9f", "nonce": "n0nce", "grace_s": 4.5, **fields}
+        return JobFile(attempt="0d9f.2", entrypoint=Entrypoint.parse(entrypoint, "entrypoint"), grant=grant, **given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def launch(job: Callable[..., JobFile]) -> Callable[..., Launch]:
+    """Return a function that makes a launch, of a default job unless it is given one."""
+
+    def make(**fields: Any) -> Launch:
+        return Launch(**{"job": job(), "image": "python:3.12", "labels": {"dag": "digits", "task": "train"}, **fields})
+
+    return make
 
 
 def until(true: Callable[[], Any], timeout_s: float = 20.0) -> Any:
