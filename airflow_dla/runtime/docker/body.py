@@ -105,6 +105,8 @@ def body(
     host = init | {key: value for key, value in settings.items() if key not in TOP}
     all_mounts = [dict(mount) for mount in mounts] + [volume.mount() for volume in volumes(launch.volumes)]
     made = environment(launch, image)
+    if stdin and launch.secrets:
+        made["DLA_SECRETS"] = ",".join(sorted(launch.secrets))  # the names of those that must come: a broken connection looks like none
     return {
         "Image": image.id,
         "Entrypoint": list(argv[:1]),

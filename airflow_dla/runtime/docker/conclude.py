@@ -16,6 +16,7 @@ from typing import Any, Final
 from airflow_dla.runtime.docker.facts import Staged, Stop
 from airflow_dla.runtime.docker.starting import why_not_started
 from airflow_dla.specs import Exit, ExitReason, JobFile
+from airflow_dla.specs.values import remark
 
 #: What a program prints when it could not get memory; as ``airflow_dla.agents.runner`` has it.
 OUT_OF_MEMORY: Final = (b"CUDA out of memory", b"DefaultCPUAllocator: can't allocate memory", b"MemoryError", b"std::bad_alloc")
@@ -64,14 +65,6 @@ class _Ending:
         """How its log ends, to follow a message."""
         said = last_line(self.tail)
         return f"; its log ends with: {said}" if said else ""
-
-    @property
-    def stopped(self) -> Stop | None:
-        """The stop that ended it: none that came after the end, unless how it ended tells that a clock was set back."""
-        if self.stop is None or not (self.started_at and self.stop.at > self.ended_at > 0):
-            return self.stop
-        by_us = self.hard or (self.signal in {signal.SIGTERM, signal.SIGKILL} and not self.oom_kills)
-        return self.stop if by_us else None
 
     @property
     def signal(self) -> signal.Signals | None:
@@ -146,7 +139,7 @@ def conclude(
     by_signal = end.signal if started_at else None
     return Exit(
         reason=reason,
-        message=" ".join(message.split())[:2_000],
+        message=remark(" ".join(message.split())[:2_000], "message"),
         code=end.code if started_at and by_signal is None else None,
         signal=by_signal.value if by_signal is not None else None,
         oom_kills=end.oom_kills,
@@ -160,9 +153,8 @@ def conclude(
 
 def _why(end: _Ending) -> tuple[ExitReason, str]:
     """Return reason and message; what was done to the work comes before what it says itself."""
-    stop = end.stopped
-    if stop is not None:
-        return stop.reason, _stopped(end, stop)
+    if end.stop is not None:
+        return end.stop.reason, _stopped(end, end.stop)
     if end.staged is not None and end.staged.error is not None:
         return _reason(end.staged.error[0]), end.staged.error[1]
     if not end.started_at:

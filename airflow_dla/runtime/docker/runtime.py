@@ -318,7 +318,7 @@ class DockerRuntime:
     def _whole_log(self, found: Summary) -> Iterator[bytes]:
         stream, offset = self.engine.stream(found.id), 0
         try:
-            while data := stream.read(offset, _SLICE, last=True):
+            while (data := stream.read(offset, _SLICE, last=True)) or not stream.ended:
                 yield data
                 offset += len(data)
         finally:

@@ -155,16 +155,6 @@ def test_run_timeout(end: Make, job: Make):
     assert found.message.startswith("ran longer than its run_timeout of 30 s and ended by itself")
 
 
-def test_a_stop_after_the_end(end: Make):
-    """A stop that came too late changes nothing, unless how it ended tells that a clock was set back."""
-    late = Stop(ExitReason.STOPPED, END + 1)
-    assert end(ran(0), stop=late).succeeded
-    assert end(ran(1), stop=late).reason is ExitReason.USER_ERROR
-    assert end(ran(137, OOMKilled=True), stop=late).reason is ExitReason.OUT_OF_MEMORY
-    assert end(ran(143), stop=late).reason is ExitReason.STOPPED
-    assert end(ran(0), stop=late, hard=True).reason is ExitReason.STOPPED
-
-
 def test_staging(end: Make):
     """What went wrong beside the work is told as it was, also of what never started; a stop goes before it."""
     staged = Staged(error=("lost", "the store is full"))
