@@ -65,7 +65,7 @@ class DlaHook(BaseHook):
             return self._embedded()
         with _named_by(self.dla_conn_id):
             named = {name: BaseHook.get_connection(name) for name in named_connections(connection)}
-        return read_settings(connection, named)
+        return read_settings(connection, named, one_host=one_host())
 
     async def asettings(self) -> Settings:
         """Look the connection up from a trigger, without blocking its event loop."""
@@ -75,7 +75,7 @@ class DlaHook(BaseHook):
             return self._embedded()
         with _named_by(self.dla_conn_id):
             named = {name: await BaseHook.aget_connection(name) for name in named_connections(connection)}
-        return read_settings(connection, named)
+        return read_settings(connection, named, one_host=one_host())
 
     def _embedded(self) -> Settings:
         if self.dla_conn_id != self.default_conn_name:
