@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import PlaceSpec, Request, public_url
+from airflow_dla.specs.places import OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
 from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
@@ -135,6 +136,21 @@ class Settings:
         if place.kind == "local":
             return self.node
         return f"{place.name}-{self.node}" if place.on_this_host and not self.one_host else place.name
+
+    def folder_of(self, place: PlaceSpec) -> Path:
+        """Return the folder of this host where a place's jobs keep their files."""
+        return Path(place.folder) if place.folder else self.jobs_folder / "places" / place.name
+
+    def labels_of(self, place: PlaceSpec) -> dict[str, str]:
+        """Return the labels by which jobs find the nodes that will do; none where there is only one place to go."""
+        if not self.engines:
+            return {}
+        without = place.image is not None if place.kind == "docker" else any(engine.image for engine in self.engines)
+        return {
+            **({RUNS_IMAGES: "yes"} if place.kind == "docker" else {}),
+            **({RUNS_WITHOUT_IMAGE: "yes"} if without else {}),
+            **({OF_HOST: self.node} if place.on_this_host and not self.one_host else {}),
+        }
 
     @property
     def key(self) -> str:
