@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from airflow_dla.runtime.capacity import overridden
+from airflow_dla.runtime.docker.facts import EngineFacts
 from airflow_dla.runtime.gpus import Gpu, groups_of, nvidia_gpus
 from airflow_dla.specs import Node, PlaceSpec, mig_profile
 
@@ -118,23 +119,7 @@ def busy_gpus(gpus: Iterable[Gpu], ours: Collection[str], groups: Callable[[int]
     return frozenset(gpu.id for gpu in gpus if any(map(is_foreign, gpu.pids)))
 
 
-class HostFacts(Protocol):
-    """What an engine says of its host, as far as that says what there is to grant."""
-
-    @property
-    def cpus(self) -> int:
-        """How many CPUs there are."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """How much memory there is."""
-
-    @property
-    def runtimes(self) -> tuple[str, ...]:
-        """What starts containers: ``runc``, ``nvidia``, …."""
-
-
-def node_of(place: PlaceSpec, name: str, facts: HostFacts, used: Use = Use(), gpus: Sequence[Gpu] = ()) -> Node:
+def node_of(place: PlaceSpec, name: str, facts: EngineFacts, used: Use = Use(), gpus: Sequence[Gpu] = ()) -> Node:
     """Return an engine as a node: what its host has less what others use, overridden by the place's capacity.
 
     Parameters
@@ -142,7 +127,7 @@ def node_of(place: PlaceSpec, name: str, facts: HostFacts, used: Use = Use(), gp
     place : `PlaceSpec`
     name : str
         Of the node.
-    facts : `HostFacts`
+    facts : `EngineFacts`
     used : `Use`
         By others than our jobs here.
     gpus : sequence of `Gpu`
@@ -150,8 +135,7 @@ def node_of(place: PlaceSpec, name: str, facts: HostFacts, used: Use = Use(), gp
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> place, host = PlaceSpec(name="gpu1", kind="docker"), SimpleNamespace(cpus=4, memory_bytes=8 * 2**30, runtimes=("runc",))
+    >>> place, host = PlaceSpec(name="gpu1", kind="docker"), EngineFacts(name="h", api_version="1.41", cpus=4, memory_bytes=2**33)
     >>> node = node_of(place, "gpu1", host, Use(cpu=1.0, memory_gib=2.0, cpu_ids=frozenset({0})))
     >>> node.capacity, node.cpu_ids
     ({'cpu': 3.0, 'memory': 6.0}, (1, 2, 3))
@@ -176,7 +160,7 @@ def node_of(place: PlaceSpec, name: str, facts: HostFacts, used: Use = Use(), gp
     return overridden(found, place.capacity, f"place {place.name!r}: capacity")
 
 
-def _gives_gpus(place: PlaceSpec, facts: HostFacts) -> bool:
+def _gives_gpus(place: PlaceSpec, facts: EngineFacts) -> bool:
     """Whether containers of an engine can have GPUs: by NVIDIA's runtime, or by the one that the place names."""
     return place.runtime is not None or "nvidia" in facts.runtimes
 
@@ -199,7 +183,7 @@ def _floor(amount: float) -> float:
 class EngineLike(Protocol):
     """The part of an engine that is looked at here."""
 
-    def facts(self) -> HostFacts:
+    def facts(self) -> EngineFacts:
         """Return what it says of itself and its host."""
 
     def foreign(self, workspace: str | None = None) -> Sequence[Mapping[str, Any]]:

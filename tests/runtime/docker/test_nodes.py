@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_dla.errors import InvalidSpec
+from airflow_dla.runtime.docker.facts import EngineFacts
 from airflow_dla.runtime.docker.nodes import EngineNode, Use, busy_gpus, node_of, use_of
 from airflow_dla.runtime.gpus import Gpu
 from airflow_dla.specs import PlaceSpec
 
 GIB = 2**30
 PLACE = PlaceSpec(name="gpu1", kind="docker", labels={"zone": "a"})
-HOST = SimpleNamespace(cpus=8, memory_bytes=32 * GIB, runtimes=("nvidia", "runc"))
+HOST = EngineFacts(name="host", api_version="1.41", cpus=8, memory_bytes=32 * GIB, runtimes=("nvidia", "runc"))
 GPUS = (Gpu("GPU-a", "h200", 140.0), Gpu("GPU-b", "h200", 140.0, pids=(7,)), Gpu("GPU-c", "h200", 140.0, pids=(8,)))
 
 
@@ -28,7 +30,7 @@ class MadeUpEngine:
         self.others = foreign
         self.asked: list[str] = []
 
-    def facts(self) -> SimpleNamespace:
+    def facts(self) -> EngineFacts:
         """Return a host of eight CPUs and 32 GiB."""
         return HOST
 
@@ -66,7 +68,7 @@ def test_gpus_have_ids_type_and_memory() -> None:
 
 def test_gpus_count_only_where_containers_can_have_them() -> None:
     """An engine without NVIDIA's runtime has none to grant."""
-    plain = SimpleNamespace(cpus=8, memory_bytes=GIB, runtimes=("runc",))
+    plain = replace(HOST, runtimes=("runc",))
     assert "gpu" not in node_of(PLACE, "gpu1", plain, Use(), GPUS).capacity
     assert node_of(PlaceSpec(name="gpu1", kind="docker", runtime="mine"), "gpu1", plain, Use(), GPUS).capacity["gpu"] == 3
 
