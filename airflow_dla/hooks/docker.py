@@ -10,8 +10,12 @@ that refuses it refuses that launch, and nothing else.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_dla.artifacts import Store
 from airflow_dla.errors import LaunchRefused, MissingExtra, PlaceUnavailable
@@ -65,22 +69,21 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
     login : `RegistryLogin`, optional
         What its clients tell a registry.
 
-    Raises
-    ------
-    MissingExtra
-        If Airflow's Docker provider is not installed.
-    PlaceUnavailable
-        By the function, if the engine does not answer.
+    Returns
+    -------
+    callable
+        Raises `MissingExtra` where Airflow's Docker provider is not installed, `OSError` or
+        `PlaceUnavailable` when the engine does not answer.
     """
-    hook_class = _hook_class()
-    tls = hook_class.construct_tls_config(ca_cert=place.tls.get("ca"), client_cert=place.tls.get("cert"), client_key=place.tls.get("key"))
 
     def connect() -> Any:
-        from airflow.sdk.exceptions import AirflowException  # noqa: PLC0415 - with the hook that raises it
-
-        hook = hook_class(docker_conn_id=None, base_url=place.url, version="auto", tls=tls, timeout=_TIMEOUT_S)
+        hook_class = _hook_class()
+        tls = hook_class.construct_tls_config(
+            ca_cert=place.tls.get("ca"), client_cert=place.tls.get("cert"), client_key=place.tls.get("key")
+        )
+        _try_socket(place.url)
         try:
-            client = hook.get_conn()
+            client = hook_class(docker_conn_id=None, base_url=place.url, version="auto", tls=tls, timeout=_TIMEOUT_S).get_conn()
         except AirflowException as error:
             raise PlaceUnavailable(f"place {place.name}: the Docker engine at {place.url} does not answer: {error}") from error
         if login is not None:
@@ -89,6 +92,14 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
         return client
 
     return connect
+
+
+def _try_socket(url: str) -> None:
+    """Raise what is wrong with an engine's socket: the hook would log an error of its own, and forget the reason."""
+    if url.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(_TIMEOUT_S)
+            tried.connect(urlsplit(url).path)
 
 
 def check_login(client: Any, place: PlaceSpec, login: RegistryLogin) -> None:

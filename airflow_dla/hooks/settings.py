@@ -137,6 +137,11 @@ class Settings:
             return self.node
         return f"{place.name}-{self.node}" if place.on_this_host and not self.one_host else place.name
 
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The names of the nodes that this host can reach."""
+        return frozenset(self.node_of(place) for place in self.places)
+
     def folder_of(self, place: PlaceSpec) -> Path:
         """Return the folder of this host where a place's jobs keep their files."""
         return Path(place.folder) if place.folder else self.jobs_folder / "places" / place.name
