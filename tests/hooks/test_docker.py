@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("airflow.providers.docker", reason="extra docker is not installed")
 
-from fakes.docker_engine import FakeEngine, answer
+from fakes.docker_engine import FakeEngine, nothing_in_it
 
 from airflow_dla.errors import LaunchRefused, MissingExtra, PlaceUnavailable
 from airflow_dla.hooks.docker import check_login, clients, engine_of
@@ -21,24 +21,10 @@ from airflow_dla.specs import PlaceSpec
 LOGIN = RegistryLogin(connection="registry", registry="reg.example.org:5000", username="dla", password="s3cret")
 
 
-def script(line: str) -> Iterator[bytes]:
-    """Answer as an engine whose registry knows nobody."""
-    if line.startswith("POST") and "/auth" in line:
-        yield answer("401 Unauthorized", '{"message": "unauthorized: incorrect username or password"}')
-    elif "/version" in line:
-        yield answer("200 OK", '{"ApiVersion": "1.41", "Version": "20.10.24"}')
-    elif "/info" in line:
-        yield answer("200 OK", '{"NCPU": 4, "MemTotal": 8589934592, "Name": "h", "Runtimes": {"runc": {}}}')
-    elif "/containers/json" in line:
-        yield answer("200 OK", "[]")
-    else:
-        yield answer("200 OK", "OK", "text/plain")
-
-
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[FakeEngine]:
     """Return an engine with nothing in it."""
-    found = FakeEngine(tmp_path / "d.sock", script)
+    found = FakeEngine(tmp_path / "d.sock", nothing_in_it)
     yield found
     found.close()
 

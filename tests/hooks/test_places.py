@@ -12,8 +12,7 @@ import pytest
 
 pytest.importorskip("airflow.providers.docker", reason="extra docker is not installed")
 
-from fakes.docker_engine import FakeEngine
-from hooks.test_docker import script
+from fakes.docker_engine import FakeEngine, nothing_in_it
 
 from airflow_dla.hooks import DlaHook
 from airflow_dla.hooks.settings import Settings
@@ -28,7 +27,7 @@ Connect = Callable[..., str]
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[FakeEngine]:
     """Return an engine of four CPUs and 8 GiB, with nothing in it."""
-    found = FakeEngine(tmp_path / "d.sock", script)
+    found = FakeEngine(tmp_path / "d.sock", nothing_in_it)
     yield found
     found.close()
 
