@@ -15,7 +15,7 @@ from airflow.secrets.metastore import MetastoreBackend
 from airflow_dla.cli.answer import Answer
 from airflow_dla.cli.checks import Check, guarded
 from airflow_dla.cli.checks.connection import check_connection, check_metadata, check_statsd
-from airflow_dla.cli.checks.engines import check_engine, check_offered_once, check_registry
+from airflow_dla.cli.checks.engines import check_engine, check_forgotten, check_offered_once, check_registry
 from airflow_dla.cli.checks.host import check_capacity, check_disk, check_jobs_folder, check_packages, gpus
 from airflow_dla.cli.checks.ledger import check_clock, check_file_system, check_schema, check_writable
 from airflow_dla.cli.checks.places import check_executor, check_nodes, check_place, check_shared, check_triggerer
@@ -79,6 +79,7 @@ def _ledger(reach: Reach) -> Iterator[Check]:
     yield guarded("ledger writes", lambda: check_writable(ledger), "grant this user the right to write")
     yield guarded("clock", lambda: check_clock(ledger))
     yield guarded("nodes", lambda: check_nodes(ledger.nodes(), ledger.now()))
+    yield guarded("old nodes", lambda: check_forgotten(ledger.nodes(), reach.settings))
     yield guarded("store shared", lambda: check_shared(reach.store.url, ledger.nodes()))
     yield guarded("triggerer", lambda: check_triggerer(_executor(), ledger.followers(within_s=300.0), host_id()))
 

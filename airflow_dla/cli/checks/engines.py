@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.cli.checks.check import Check
 from airflow_dla.hooks.docker import check_login, clients
 from airflow_dla.hooks.settings import RegistryLogin, Settings
+from airflow_dla.ledger import NodeRow
 from airflow_dla.specs import PlaceSpec
 
 #: The oldest engine API that is used.
@@ -18,12 +20,12 @@ def check_engine(place: PlaceSpec) -> Check:
     """Whether a place's engine answers, is new enough, and can put limits in force."""
     client = clients(place)()
     try:
-        return engine_found(place, client.info(), client.version())
+        return engine_found(place, client.info(), client.version(), counts_gpus=importlib.util.find_spec("pynvml") is not None)
     finally:
         client.close()
 
 
-def engine_found(place: PlaceSpec, info: Mapping[str, Any], version: Mapping[str, Any]) -> Check:
+def engine_found(place: PlaceSpec, info: Mapping[str, Any], version: Mapping[str, Any], *, counts_gpus: bool = True) -> Check:
     """Say what an engine's answers mean.
 
     Parameters
@@ -31,6 +33,8 @@ def engine_found(place: PlaceSpec, info: Mapping[str, Any], version: Mapping[str
     place : `PlaceSpec`
     info, version : mapping
         What it says to ``GET /info`` and ``GET /version``.
+    counts_gpus : bool
+        Whether the driver's library is here, without which no GPU is found.
     """
     name, spoken = f"place {place.name}", str(version.get("ApiVersion", "0"))
     if tuple(map(int, spoken.split("."))) < _API:
@@ -50,6 +54,9 @@ def engine_found(place: PlaceSpec, info: Mapping[str, Any], version: Mapping[str
         fix = f"install it there, or name one of {', '.join(runtimes)} as the place's runtime"
         return Check(name, "fail", f"{'; '.join(said)}; the engine has no runtime {place.runtime!r}", fix)
     missing = _not_in_force(info)
+    if not missing and not counts_gpus and (place.runtime or "nvidia") == "nvidia" in runtimes and "gpu" not in place.capacity:
+        fix = "pip install 'airflow-dla[gpu]', or name them in the place's capacity"
+        return Check(name, "warn", f"{'; '.join(said)}; its GPUs are not found without nvidia-ml-py", fix)
     fix = "give the engine control groups with cpu, cpuset, memory and pids (systemd: Delegate=yes)" if missing else ""
     return Check(name, "warn" if missing else "ok", "; ".join([*said, *missing]), fix)
 
@@ -70,6 +77,16 @@ def check_registry(place: PlaceSpec, login: RegistryLogin) -> Check:
     finally:
         client.close()
     return Check(f"registry of {place.name}", "ok", f"{login.registry} lets {login.username!r} in")
+
+
+def check_forgotten(nodes: Sequence[NodeRow], settings: Settings) -> Check:
+    """Whether nodes are left of places that the connection names no more: jobs could be granted what nobody reaches."""
+    places = {place.name for place in settings.places}
+    left = [row.node.name for row in nodes if row.host and row.node.place not in places]
+    if left:
+        fix = f"run `airflow dla nodes remove {left[0]}`, or name its place in the connection again"
+        return Check("old nodes", "warn", f"{', '.join(left)} belong to places that the connection does not name", fix)
+    return Check("old nodes", "ok", "every node that hosts registered belongs to a place of the connection")
 
 
 def check_offered_once(settings: Settings) -> Check:

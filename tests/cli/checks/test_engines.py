@@ -13,9 +13,10 @@ pytest.importorskip("airflow.providers.docker", reason="extra docker is not inst
 from fakes.docker_engine import FakeEngine, nothing_in_it
 
 from airflow_dla.cli.checks import guarded
-from airflow_dla.cli.checks.engines import check_engine, check_offered_once, check_registry, engine_found
+from airflow_dla.cli.checks.engines import check_engine, check_forgotten, check_offered_once, check_registry, engine_found
 from airflow_dla.hooks.settings import LOCAL, RegistryLogin, Settings
-from airflow_dla.specs import PlaceSpec
+from airflow_dla.ledger import NodeRow
+from airflow_dla.specs import Node, PlaceSpec
 
 PLACE = PlaceSpec(name="gpu1", kind="docker")
 INFO = {"CgroupVersion": "2", "CgroupDriver": "systemd", "NCPU": 8, "MemTotal": 2**35, "Runtimes": {"runc": {}, "nvidia": {}}}
@@ -75,3 +76,19 @@ def test_what_two_places_offer(capacity: dict[str, Any], of_place: dict[str, Any
     settings = Settings("lab", "sqlite://", "/store", Path("/jobs"), "h", places=places, capacity=capacity)
     assert check_offered_once(settings).state == state
     assert check_offered_once(Settings("lab", "sqlite://", "/store", Path("/jobs"), "h")).message == "local (local)"
+
+
+def test_gpus_that_cannot_be_counted_are_a_warning() -> None:
+    """They would be there and never be granted."""
+    found = engine_found(PLACE, INFO, VERSION, counts_gpus=False)
+    assert (found.state, found.fix) == ("warn", "pip install 'airflow-dla[gpu]', or name them in the place's capacity")
+    assert engine_found(PLACE, {**INFO, "Runtimes": {"runc": {}}}, VERSION, counts_gpus=False).state == "ok"
+
+
+def test_nodes_of_places_that_are_no_more() -> None:
+    """Those that a person declared are not meant."""
+    rows = [NodeRow(Node(name=name, place=place), host, 0.0) for name, place, host in [("h", "local", "h/1"), ("a1", "cluster", None)]]
+    settings = Settings("lab", "sqlite://", "/store", Path("/jobs"), "h")
+    assert check_forgotten(rows, settings).state == "ok"
+    left = check_forgotten([*rows, NodeRow(Node(name="gpu1", place="gpu1"), "h/1", 0.0)], settings)
+    assert (left.state, "nodes remove gpu1" in left.fix) == ("warn", True)
