@@ -95,7 +95,12 @@ def _connection_fields() -> dict[str, Any]:
         ),
         "places": _field(
             "Places",
-            'JSON: where jobs run, by name: {"local": {"kind": "local"}}, which is also what holds when it is empty.',
+            'JSON: where jobs run, by name. Empty: {"local": {"kind": "local"}}, processes of Airflow\'s hosts. Beside that one, Docker '
+            'engines, one node each: {"gpu1": {"kind": "docker", "url": "unix:///var/run/docker.sock", "connection": "docker_default", '
+            '"image": "registry/train:1", "user": "1000:1000", "runtime": "nvidia", "keep": "1h", "labels": {"zone": "a"}, '
+            '"capacity": {"cpu": 8}, "policy": {"images": ["registry/*"], "mounts": ["/data/*"], "networks": ["bridge", "none"]}}}. '
+            "`connection` is the id of a docker connection with the registry's login; all but kind may be left out. "
+            "A local place beside an engine on one host: say in Capacity what the local one has.",
             kind="object",
         ),
         "capacity": _field(

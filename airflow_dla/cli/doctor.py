@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from airflow.secrets.metastore import MetastoreBackend
 from airflow_dla.cli.answer import Answer
 from airflow_dla.cli.checks import Check, guarded
 from airflow_dla.cli.checks.connection import check_connection, check_metadata, check_statsd
+from airflow_dla.cli.checks.engines import check_engine, check_forgotten, check_offered_once, check_registry
 from airflow_dla.cli.checks.host import check_capacity, check_disk, check_jobs_folder, check_packages, gpus
 from airflow_dla.cli.checks.ledger import check_clock, check_file_system, check_schema, check_writable
 from airflow_dla.cli.checks.places import check_executor, check_nodes, check_place, check_shared, check_triggerer
@@ -43,7 +45,7 @@ def examine(reach: Reach) -> Iterator[Check]:
         yield from _host(reach.settings)
         yield from _store(reach)
         yield from _ledger(reach)
-        yield guarded("place", lambda: _place(reach))
+        yield from _places(reach)
 
 
 def _text(check: Check) -> str:
@@ -77,6 +79,7 @@ def _ledger(reach: Reach) -> Iterator[Check]:
     yield guarded("ledger writes", lambda: check_writable(ledger), "grant this user the right to write")
     yield guarded("clock", lambda: check_clock(ledger))
     yield guarded("nodes", lambda: check_nodes(ledger.nodes(), ledger.now()))
+    yield guarded("old nodes", lambda: check_forgotten(ledger.nodes(), reach.settings))
     yield guarded("store shared", lambda: check_shared(reach.store.url, ledger.nodes()))
     yield guarded("triggerer", lambda: check_triggerer(_executor(), ledger.followers(within_s=300.0), host_id()))
 
@@ -96,7 +99,19 @@ def _folders(settings: Settings) -> list[Path]:
     return [settings.jobs_folder, *([Path(store.path)] if store.scheme in {"", "file"} else [])]
 
 
-def _place(reach: Reach) -> Check:
+def _places(reach: Reach) -> Iterator[Check]:
+    settings = reach.settings
+    yield check_offered_once(settings)
+    if settings.place is not None:
+        yield guarded("place", lambda: _local_place(reach))
+    for place in settings.engines:
+        answers = guarded(f"place {place.name}", partial(check_engine, place), "start dockerd, or correct the place's url")
+        yield answers
+        if place.name in settings.logins and answers.state != "fail":
+            yield guarded(f"registry of {place.name}", partial(check_registry, place, settings.logins[place.name]))
+
+
+def _local_place(reach: Reach) -> Check:
     settings = reach.settings
     runtime = LocalRuntime(settings.jobs_folder, node=settings.node)
     return check_place(runtime, reach.store.url, settings.jobs_folder)

@@ -43,7 +43,7 @@ def stop(args: Namespace) -> Answer:
     """Want a job's end; see it through where the job is on this host, else leave it to its follower."""
     reach = Reach(args.conn_id)
     attempt = reach.ledger.want_stop(_find(reach.ledger, args.job).id, ExitReason.STOPPED)
-    if not attempt.ended and attempt.grant is not None and attempt.grant.node == reach.settings.node:
+    if not attempt.ended and attempt.grant is not None and attempt.grant.node in reach.settings.nodes:
         attempt = _stop_here(reach.workspace(), attempt)
     said = f"ended: {_ending(attempt)}" if attempt.ended else "asked to stop; whoever follows it will stop it"
     return Answer(_document(attempt), f"{attempt.id} {said}")
@@ -78,7 +78,7 @@ def _lines(args: Namespace) -> Iterator[str]:
     reach = Reach(args.conn_id)
     attempt = _find(reach.ledger, args.job)
     node = attempt.grant.node if attempt.grant else None
-    if node not in {None, reach.settings.node}:
+    if node is not None and node not in reach.settings.nodes:
         raise InvalidSpec(
             f"job {attempt.job} is on node {node}, and its log is only there; run this command on that host, or see the web UI"
         )

@@ -15,15 +15,16 @@ from airflow_dla.ledger import NodeRow, Snapshot
 from airflow_dla.specs import Node, describe_amounts
 from airflow_dla.specs.values import mapping
 
-_HEADER: Final = ("NODE", "PLACE", "CAPACITY", "GRANTED", "LABELS", "HEARD OF")
+_HEADER: Final = ("NODE", "PLACE", "KIND", "CAPACITY", "GRANTED", "LABELS", "HEARD OF")
 
 
 @command
 def list_nodes(args: Namespace) -> Answer:
     """List nodes with what is granted of them."""
-    ledger = Reach(args.conn_id).ledger
-    rows, seen = ledger.nodes(), ledger.snapshot()
-    documents = [_document(row, seen) for row in rows]
+    reach = Reach(args.conn_id)
+    rows, seen = reach.ledger.nodes(), reach.ledger.snapshot()
+    kinds = {place.name: place.kind for place in reach.settings.places}
+    documents = [{**_document(row, seen), "kind": kinds.get(row.node.place, "declared")} for row in rows]
     return Answer({"nodes": documents}, table(_HEADER, map(_row, documents), empty="no node"))
 
 
@@ -66,4 +67,5 @@ def _row(found: Mapping[str, Any]) -> tuple[object, ...]:
     labels = ", ".join(f"{key}={value}" for key, value in found.get("labels", {}).items())
     heard = f"silent since {when(found['silent_since'])}" if found["silent_since"] else when(found["seen_at"])
     granted = {resource: amount for resource, amount in found["granted"].items() if amount}
-    return found["name"], found["place"], describe_amounts(found["capacity"]), describe_amounts(granted) or None, labels or None, heard
+    amounts = describe_amounts(found["capacity"]), describe_amounts(granted) or None
+    return found["name"], found["place"], found["kind"], *amounts, labels or None, heard

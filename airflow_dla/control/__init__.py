@@ -2,7 +2,7 @@
 
 A `Workspace` holds the objects that hooks built. `run_round` grants, `launch` starts
 what was granted, a `Crew` follows many jobs from one thread (a `Follow` each) and takes
-the reaper's turn, `prepare` looks for what would fail before anything is launched,
+the reaper's turn, `refresh_nodes` looks at engines' machines, `prepare` looks for what would fail before anything is launched,
 `refresh` writes down who is expected and `foretold` what a job will need. `assigned` says
 which team pays, `usage` who used how much.
 """
@@ -14,6 +14,7 @@ from airflow_dla.control.crew import Crew
 from airflow_dla.control.follow import Follow, Listener
 from airflow_dla.control.forecast import AUTO, ComingRun, Forecast, foretold, refresh
 from airflow_dla.control.launch import launch
+from airflow_dla.control.nodes import refresh_nodes
 from airflow_dla.control.prepare import check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.control.reaper import reap
 from airflow_dla.control.rounds import decide, refuse_never_grantable, run_round
@@ -42,6 +43,7 @@ __all__ = [
     "owner",
     "reap",
     "refresh",
+    "refresh_nodes",
     "refuse_never_grantable",
     "resolve_inputs",
     "run_round",

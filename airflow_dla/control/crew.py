@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from airflow_dla.control.follow import Follow
+from airflow_dla.control.nodes import refresh_nodes
 from airflow_dla.control.reaper import reap
 from airflow_dla.control.rounds import run_round
 from airflow_dla.control.workspace import Workspace
@@ -54,6 +55,7 @@ class Crew:
         self._thread: threading.Thread | None = None
         self._engines = ThreadPoolExecutor(_ENGINE_THREADS, thread_name_prefix="dla-engine")
         self._renewed_at = float("-inf")
+        self._looking: Future[None] | None = None
         self._clock = _LedgerClock(workspace)
         self._wait_s = 0.0
 
@@ -140,7 +142,13 @@ class Crew:
         self._clock.set()
         self._renewed_at = time.monotonic()
         reap(self.workspace)
+        self._look()
         return True
+
+    def _look(self) -> None:
+        """Look at the machines of engines, beside the following: one that does not answer holds nobody up."""
+        if self.workspace.discovered and (self._looking is None or self._looking.done()):
+            self._looking = self._engines.submit(_refreshed, self.workspace)
 
     def _step_all(self, *, renewed: bool) -> None:
         if not self._follows:
@@ -182,6 +190,15 @@ class Crew:
         if moved:
             self.workspace.ledger.save_offsets(moved)
             self._saved.update(moved)
+
+
+def _refreshed(workspace: Workspace) -> None:
+    try:
+        refresh_nodes(workspace)
+    except LedgerUnavailable:
+        log.debug("Nodes are looked at again when the ledger answers")  # the turn that renews leases says so loudly
+    except Exception:
+        log.exception("Nodes could not be looked at")
 
 
 class _LedgerClock:

@@ -138,16 +138,18 @@ class Follow:
     def stop(self, reason: ExitReason) -> None:
         """Ask for the job's end; following goes on until it has come.
 
-        The runtime is asked even when the ledger does not answer.
+        The runtime is asked even when the ledger does not answer; one that is out of reach
+        from here is asked by whoever follows the job there.
         """
         self._stopping = True
         try:
             self.attempt = self.workspace.ledger.want_stop(self.attempt.id, reason)
         finally:
-            if self.attempt.grant is not None and self.attempt.state in {AttemptState.LAUNCHING, AttemptState.RUNNING}:
+            runtime = None if self.attempt.grant is None else self.workspace.runtimes.get(self.attempt.grant.node)
+            if runtime is not None and self.attempt.state in {AttemptState.LAUNCHING, AttemptState.RUNNING}:
                 self._stopped_at = time.monotonic()
                 with contextlib.suppress(PlaceUnavailable):  # it is asked again while the job is followed
-                    self.workspace.runtime(self.attempt.grant.node).cancel(self.attempt.id, reason)
+                    runtime.cancel(self.attempt.id, reason)
 
     @property
     def eager(self) -> bool:

@@ -114,7 +114,7 @@ def _code_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def check_entrypoint(entrypoint: Entrypoint, folder: Path | None) -> None:
+def check_entrypoint(entrypoint: Entrypoint, folder: Path | None, *, in_image: bool = False) -> None:
     """Refuse an entrypoint whose module, function or script is missing, importing nothing.
 
     Parameters
@@ -122,6 +122,8 @@ def check_entrypoint(entrypoint: Entrypoint, folder: Path | None) -> None:
     entrypoint : `Entrypoint`
     folder : path or None
         The code folder; None when everything is in the image, which is not looked into.
+    in_image : bool
+        Whether it may run in an image: what is not in the code folder may be there.
 
     Raises
     ------
@@ -131,32 +133,30 @@ def check_entrypoint(entrypoint: Entrypoint, folder: Path | None) -> None:
     if folder is None:
         return
     if entrypoint.function:
-        _check_function(entrypoint.function, folder)
+        _check_function(entrypoint.function, folder, in_image=in_image)
     else:
-        _check_command(entrypoint.command, folder)
+        _check_command(entrypoint.command, folder, in_image=in_image)
 
 
-def _check_function(function: str, folder: Path) -> None:
+def _check_function(function: str, folder: Path, *, in_image: bool) -> None:
     module, _, name = function.partition(":")
-    source = _module_source(module, folder)
-    if source is None:
+    source = _shipped_source(module, folder) or (None if in_image else _installed_source(module))
+    if source is None and not in_image:
         raise NotFound(f"entrypoint {function!r}: there is no module {module!r} in {folder} or among the installed packages")
-    defined = _defined_names(source)
+    defined = None if source is None else _defined_names(source)
     if defined is not None and name not in defined:
         near = ", ".join(sorted(found for found in defined if not found.startswith("_"))) or "nothing"
         raise NotFound(f"entrypoint {function!r}: {source} does not define {name!r}; it defines {near}")
 
 
-def _module_source(module: str, folder: Path) -> Path | None:
-    """Find a module's file: in the code folder first, else installed; parents of installed packages are not imported."""
+def _shipped_source(module: str, folder: Path) -> Path | None:
+    """Find a module's file in the code folder, which comes before all that is installed."""
     path = folder.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return _installed_source(module)
+    return next((candidate for candidate in (path.with_suffix(".py"), path / "__init__.py") if candidate.is_file()), None)
 
 
 def _installed_source(module: str) -> Path | None:
+    """Find a module's file among the installed packages, whose parents are not imported."""
     top, *rest = module.split(".")
     spec = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
     if spec is None or not (spec.origin or spec.submodule_search_locations):
@@ -193,11 +193,19 @@ def _defined_names(source: Path) -> set[str] | None:
     return None if "*" in names else names
 
 
-def _check_command(command: tuple[str, ...], folder: Path) -> None:
+def _check_command(command: tuple[str, ...], folder: Path, *, in_image: bool) -> None:
     program = Path(command[0]).name
     if program.startswith("python") and len(command) > 1 and command[1].endswith(".py"):
         script = command[1]
         if not Path(script).is_absolute() and not (folder / script).is_file():
             raise NotFound(f"entrypoint {list(command)}: there is no file {script!r} in the code folder {folder}")
+    elif in_image:
+        _check_shipped_program(command, folder)
     elif not program.startswith("python") and shutil.which(command[0]) is None and not (folder / command[0]).is_file():
         raise NotFound(f"entrypoint {list(command)}: there is no program {command[0]!r} on PATH or in {folder}")
+
+
+def _check_shipped_program(command: tuple[str, ...], folder: Path) -> None:
+    """Look for a program by its relative path: it begins in the code folder, wherever the image's own lie."""
+    if "/" in command[0] and not command[0].startswith("/") and not (folder / command[0]).is_file():
+        raise NotFound(f"entrypoint {list(command)}: there is no program {command[0]!r} in the code folder {folder}, where it would start")

@@ -11,7 +11,7 @@ from airflow_dla.artifacts import Store
 from airflow_dla.errors import InvalidSpec, WorkspaceMismatch
 from airflow_dla.ledger import FollowerKind, Ledger
 from airflow_dla.registry import Registry
-from airflow_dla.runtime import Runtime
+from airflow_dla.runtime import Discovers, Runtime
 from airflow_dla.telemetry import Metrics, NoMetrics
 
 
@@ -27,6 +27,8 @@ class Timing:
         Between two reads of the ledger; the second while something is young or ending, the third just after a launch.
     reap_s : float
         Between two turns of the reaper, in the whole workspace.
+    look_s : float
+        Between two looks at the machine of an engine, in the whole workspace.
     unfollowed_s : float
         A live attempt that nobody has followed for so long is stopped.
     silent_s : float
@@ -41,6 +43,7 @@ class Timing:
     eager_s: float = 0.2
     hasty_s: float = 0.02
     reap_s: float = 60.0
+    look_s: float = 20.0
     unfollowed_s: float = 1800.0
     silent_s: float = 300.0
     bare_s: float = 600.0
@@ -66,6 +69,8 @@ class Workspace:
     kind : {"triggerer", "worker", "other"}
     policy : `Policy`
         How a shortage is resolved.
+    discovered : mapping of node to `Discovers`
+        Those of its nodes that are looked at again and again.
     """
 
     name: str
@@ -80,11 +85,17 @@ class Workspace:
     policy: Policy = field(default_factory=Policy)
     metrics: Metrics = field(default_factory=NoMetrics)
     timing: Timing = field(default_factory=Timing)
+    discovered: Mapping[str, Discovers] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits, the same for every process that resolves to the same ledger and store."""
         return hashlib.sha256(f"{self.identity}\n{self.store.url}".encode()).hexdigest()[:16]
+
+    @property
+    def hostname(self) -> str:
+        """The name of this host, without what tells its boots and containers apart."""
+        return self.host.partition("/")[0]
 
     def check_fingerprint(self, expected: str) -> None:
         """Refuse to go on with another workspace than the one a job began in.
@@ -116,6 +127,6 @@ class Workspace:
             reached = ", ".join(self.runtimes) or "none"
             raise InvalidSpec(
                 f"node {node!r} cannot be reached from host {self.host} (reached are: {reached}); "
-                "a local place is followed only by processes of its own host"
+                "a local place, or an engine behind a socket, is followed only by processes of its own host"
             )
         return self.runtimes[node]

@@ -15,6 +15,7 @@ from airflow_dla.errors import JobError, LedgerUnavailable
 from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import AttemptState, Demand, ExitReason, JobSpec
+from airflow_dla.specs.places import OF_HOST
 
 #: Seconds a task waits for a ledger that does not answer before it leaves the rest to Airflow's retries.
 _LEDGER_S: Final = 60.0
@@ -152,13 +153,14 @@ class JobHook(BaseHook):
     def cannot_defer(self, attempt: Attempt) -> str:
         """Return why this job's task cannot be deferred, or an empty string.
 
-        A local job is followed only from its own host, so the triggerer must be there.
+        A job in a local process, or in a container of an engine behind this host's socket, is
+        followed only from here, so the triggerer must be here.
         """
         workspace = self.get_conn()
-        here = attempt.spec.lineage.get("pinned") is not None
+        bound = attempt.spec.lineage.get("pinned") is not None or OF_HOST in attempt.spec.request.labels
         near = any(kind == "triggerer" and host == workspace.host for _, kind, host in workspace.ledger.followers(within_s=300.0))
-        if here and not one_host() and not near:
-            return f"the job runs in a local process on {workspace.host}, and no triggerer is known there"
+        if bound and not one_host() and not near:
+            return f"the job runs on {workspace.host}, and no triggerer is known there"
         return ""
 
 

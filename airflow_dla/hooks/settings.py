@@ -15,14 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs import Request, public_url
-from airflow_dla.specs.values import identifier, integer, mapping, refuse_unknown, text
+from airflow_dla.specs import PlaceSpec, Request, public_url
+from airflow_dla.specs.places import OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
+from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
 FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "jobs_folder", "statsd_host", "statsd_port")
-
-#: Kinds of places that this version runs jobs in.
-KINDS: Final = ("local",)
 
 #: What a job asks for when neither operator, agent nor workspace says.
 DEFAULT_REQUEST: Final[Mapping[str, Any]] = {"cpu": 1, "memory": "1GiB"}
@@ -34,6 +32,9 @@ class ConnectionLike(Protocol):
     conn_id: str
     conn_type: str | None
     host: str | None
+    login: str | None
+    password: str | None
+    port: int | None
 
     @property
     def extra_dejson(self) -> dict[str, Any]:
@@ -41,6 +42,29 @@ class ConnectionLike(Protocol):
 
     def get_uri(self) -> str:
         """Return the connection as a URI, password included."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """How an engine's images are pulled from a registry that asks who wants them.
+
+    Parameters
+    ----------
+    connection : str
+        Id of the Airflow connection it stands in, for messages.
+    registry : str
+        ``host`` or ``host:port``.
+    username, password : str
+    """
+
+    connection: str
+    registry: str
+    username: str
+    password: str = field(repr=False)
+
+
+#: The place of a workspace that names none: processes of Airflow's own hosts.
+LOCAL: Final = PlaceSpec(name="local", kind="local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +85,12 @@ class Settings:
         Scratch folder of local jobs.
     node : str
         Name of this host's node.
-    place : str or None
-        Name of the local place; None when the workspace has none.
+    places : tuple of `PlaceSpec`
+        At most one of them local.
+    logins : mapping of place to `RegistryLogin`
+        Of the Docker places that name a connection; hold secrets.
+    one_host : bool
+        Whether all of Airflow runs on this host.
     capacity : mapping
         Overrides what is found on this host: ``{"cpu": 4, "gpu": 1, "gpu_type": "h200"}``; with
         ``labels``, and the ids of slices of GPUs by profile: ``{"mig_ids": {"1g.10gb": ["MIG-…"]}}``.
@@ -79,13 +107,55 @@ class Settings:
     store_url: str
     jobs_folder: Path
     node: str
-    place: str | None = "local"
+    places: tuple[PlaceSpec, ...] = (LOCAL,)
+    logins: Mapping[str, RegistryLogin] = field(default_factory=dict, repr=False)
+    one_host: bool = True
     store_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     capacity: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_REQUEST))
     policy: Policy = field(default_factory=Policy)
     statsd: tuple[str, int] | None = None
     embedded: bool = False
+
+    @property
+    def place(self) -> str | None:
+        """Name of the local place; None when the workspace has none."""
+        return next((place.name for place in self.places if place.kind == "local"), None)
+
+    @property
+    def engines(self) -> tuple[PlaceSpec, ...]:
+        """The places whose jobs run in containers."""
+        return tuple(place for place in self.places if place.kind == "docker")
+
+    def node_of(self, place: PlaceSpec) -> str:
+        """Return the name of a place's node as this host reaches it.
+
+        An engine behind a socket is another one on each host, so where Airflow runs on
+        several its node is ``PLACE-HOST``.
+        """
+        if place.kind == "local":
+            return self.node
+        return f"{place.name}-{self.node}" if place.on_this_host and not self.one_host else place.name
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The names of the nodes that this host can reach."""
+        return frozenset(self.node_of(place) for place in self.places)
+
+    def folder_of(self, place: PlaceSpec) -> Path:
+        """Return the folder of this host where a place's jobs keep their files."""
+        return Path(place.folder) if place.folder else self.jobs_folder / "places" / place.name
+
+    def labels_of(self, place: PlaceSpec) -> dict[str, str]:
+        """Return the labels by which jobs find the nodes that will do; none where there is only one place to go."""
+        if not self.engines:
+            return {}
+        without = place.image is not None if place.kind == "docker" else any(engine.image for engine in self.engines)
+        return {
+            **({RUNS_IMAGES: "yes"} if place.kind == "docker" else {}),
+            **({RUNS_WITHOUT_IMAGE: "yes"} if without else {}),
+            **({OF_HOST: self.node} if place.on_this_host and not self.one_host else {}),
+        }
 
     @property
     def key(self) -> str:
@@ -113,16 +183,18 @@ def embedded_settings(name: str) -> Settings:
 
 
 def named_connections(connection: ConnectionLike) -> tuple[str, ...]:
-    """Return the ids of other connections that a ``dla`` connection names."""
+    """Return the ids of other connections that a ``dla`` connection names, its places' included."""
     extra = connection.extra_dejson
-    return tuple(str(extra[field_]) for field_ in ("ledger", "store") if _is_id(extra.get(field_)))
+    own = [str(extra[field_]) for field_ in ("ledger", "store") if _is_id(extra.get(field_))]
+    places = _places(extra.get("places"), f"connection {connection.conn_id!r}.places")
+    return tuple(dict.fromkeys([*own, *(place.connection for place in places if place.connection is not None)]))
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and bool(value) and "/" not in value and ":" not in value
 
 
-def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike]) -> Settings:
+def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike], *, one_host: bool = True) -> Settings:
     """Read and check a ``dla`` connection.
 
     Parameters
@@ -130,6 +202,8 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
     connection : Connection
     named : mapping of id to Connection
         Those of `named_connections`.
+    one_host : bool
+        Whether all of Airflow runs on this host.
 
     Raises
     ------
@@ -145,35 +219,76 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
     refuse_unknown(extra, FIELDS, where)
     embedded = embedded_settings(connection.conn_id)
     store_url, store_options = _store(extra, named, embedded.store_url, where)
-    return Settings(
+    places = _places(extra.get("places"), f"{where}.places")
+    settings = Settings(
         name=connection.conn_id,
         ledger_url=_ledger(extra, named, embedded.ledger_url, where),
         store_url=store_url,
         store_options=store_options,
         jobs_folder=Path(extra.get("jobs_folder", embedded.jobs_folder)),
         node=socket.gethostname(),
-        place=_local_place(extra.get("places"), f"{where}.places"),
+        places=places,
+        logins={place.name: _login(named[place.connection]) for place in places if place.connection is not None},
+        one_host=one_host,
         capacity=_json(extra.get("capacity", {}), f"{where}.capacity"),
         request=_request(extra.get("request"), f"{where}.request"),
         policy=read_policy(_json(extra.get("allocation", {}), f"{where}.allocation"), f"{where}.allocation"),
         statsd=_statsd(extra, where),
     )
+    _refuse_same_nodes(settings, f"{where}.places")
+    return settings
 
 
-def _local_place(raw: object, where: str) -> str | None:
-    """Return the name of the place whose jobs are processes of Airflow's own hosts.
+def _places(raw: object, where: str) -> tuple[PlaceSpec, ...]:
+    """Read the places by name; the local one alone when nothing is said.
 
-    Other kinds of places come with their own extras.
+    Raises
+    ------
+    InvalidSpec
+        If two are local, an engine is named twice, or one is out of this version's reach.
     """
-    if raw is None:
-        return "local"
-    kinds = {identifier(name, where): mapping(place, f"{where}.{name}").get("kind") for name, place in _json(raw, where).items()}
-    for name, kind in kinds.items():
-        if kind not in KINDS:
-            raise InvalidSpec(f"{where}.{name}.kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if len(kinds) > 1:
-        raise InvalidSpec(f"{where} names {', '.join(kinds)}: one local place is what one workspace can have")
-    return next(iter(kinds), None)
+    if raw in (None, ""):
+        return (LOCAL,)
+    given = {name: mapping(place, f"{where}.{name}") for name, place in _json(raw, where).items()}
+    places = tuple(PlaceSpec.from_mapping({**place, "name": name}, f"{where}.{name}") for name, place in given.items())
+    local = [place.name for place in places if place.kind == "local"]
+    if len(local) > 1:
+        raise InvalidSpec(f"{where} names {', '.join(local)} as local: one local place is what one workspace can have")
+    for place in places:
+        _refuse_remote(place, f"{where}.{place.name}")
+        same = [other.name for other in places if other.kind == place.kind == "docker" and other.url == place.url]
+        if len(same) > 1:
+            raise InvalidSpec(
+                f"{where}: {' and '.join(same)} are one engine ({place.url}), which would be granted twice; make one place of it"
+            )
+    return places
+
+
+def _refuse_remote(place: PlaceSpec, where: str) -> None:
+    """Refuse an engine that may not see this host's files."""
+    if not place.on_this_host:
+        raise InvalidSpec(
+            f"{where}.url is {place.url!r}: remote engines need a helper image, which this version does not have yet; "
+            "name the socket of an engine on Airflow's own hosts (unix:///var/run/docker.sock)"
+        )
+
+
+def _refuse_same_nodes(settings: Settings, where: str) -> None:
+    nodes = [settings.node_of(place) for place in settings.places]
+    twice = next((place.name for place in settings.engines if nodes.count(settings.node_of(place)) > 1), None)
+    if twice is not None:
+        raise InvalidSpec(f"{where}.{twice}: this host's own node has that name already; name the place otherwise, for example 'docker'")
+
+
+def _login(connection: ConnectionLike) -> RegistryLogin:
+    """Read a connection of type ``docker`` as Airflow's own operator does: a registry, and who asks there."""
+    where = f"connection {connection.conn_id!r}"
+    if connection.conn_type != "docker":
+        raise InvalidSpec(f"{where} is of type {connection.conn_type!r}; a place's registry is a connection of type 'docker'")
+    if not connection.host or not connection.login:
+        raise InvalidSpec(f"{where} must have a host, the registry, and a login; drop it from the place when images need none")
+    registry = f"{connection.host}:{connection.port}" if connection.port else connection.host
+    return RegistryLogin(connection.conn_id, registry, connection.login, connection.password or "")
 
 
 def _json(raw: object, where: str) -> Mapping[str, Any]:

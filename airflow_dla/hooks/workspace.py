@@ -7,24 +7,27 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from airflow.sdk import BaseHook, Variable, conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_dla.artifacts import Store
-from airflow_dla.control import Crew, Workspace
+from airflow_dla.control import Crew, Workspace, refresh_nodes
 from airflow_dla.errors import InvalidSpec, NotFound
+from airflow_dla.hooks.docker import docker_runtime, engine_of
 from airflow_dla.hooks.metrics import AirflowMetrics
-from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
+from airflow_dla.hooks.settings import LOCAL, Settings, embedded_settings, named_connections, read_settings
 from airflow_dla.ledger import FollowerKind, Ledger, connect
 from airflow_dla.registry import LedgerRegistry
+from airflow_dla.runtime import Discovers, Runtime
+from airflow_dla.runtime.capacity import overridden
+from airflow_dla.runtime.docker.nodes import EngineNode, Use
 from airflow_dla.runtime.host import discover, host_id
 from airflow_dla.runtime.local import LocalRuntime
-from airflow_dla.specs import Node, mig_profile
-from airflow_dla.specs.resources import amounts, profile
-from airflow_dla.specs.values import mapping_of, sequence_of, text
+from airflow_dla.specs import Node
 from airflow_dla.telemetry import StatsdMetrics
 
 _workspaces: dict[tuple[int, FollowerKind, str], Workspace] = {}
@@ -65,7 +68,7 @@ class DlaHook(BaseHook):
             return self._embedded()
         with _named_by(self.dla_conn_id):
             named = {name: BaseHook.get_connection(name) for name in named_connections(connection)}
-        return read_settings(connection, named)
+        return read_settings(connection, named, one_host=one_host())
 
     async def asettings(self) -> Settings:
         """Look the connection up from a trigger, without blocking its event loop."""
@@ -75,7 +78,7 @@ class DlaHook(BaseHook):
             return self._embedded()
         with _named_by(self.dla_conn_id):
             named = {name: await BaseHook.aget_connection(name) for name in named_connections(connection)}
-        return read_settings(connection, named)
+        return read_settings(connection, named, one_host=one_host())
 
     def _embedded(self) -> Settings:
         if self.dla_conn_id != self.default_conn_name:
@@ -174,18 +177,13 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
     if settings.embedded:
         ledger.upgrade()
     host, identity = host_id(), ledger.identity()
-    runtimes = {}
-    if settings.place is not None:
-        # Two workspaces may name one folder, and each stops what it finds in its own without an owner.
-        jobs = settings.jobs_folder / identity
-        runtimes[settings.node] = LocalRuntime(jobs, node=settings.node, store_options=settings.store_options)
-        if kind != "other":
-            ledger.register_node(local_node(settings), host=host)
-    return Workspace(
+    store = Store(settings.store_url, options=settings.store_options)
+    runtimes, discovered = _runtimes(settings, identity, store)
+    workspace = Workspace(
         name=settings.name,
         identity=identity,
         ledger=ledger,
-        store=Store(settings.store_url, options=settings.store_options),
+        store=store,
         registry=LedgerRegistry(ledger),
         runtimes=runtimes,
         follower=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
@@ -193,6 +191,45 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
         kind=kind,
         policy=settings.policy,
         metrics=StatsdMetrics(*settings.statsd) if settings.statsd else AirflowMetrics(),
+        discovered=discovered,
+    )
+    if settings.place is not None and kind != "other":
+        ledger.register_node(local_node(settings), host=host)
+    refresh_nodes(workspace)
+    return workspace
+
+
+def _runtimes(settings: Settings, identity: str, store: Store) -> tuple[dict[str, Runtime], dict[str, Discovers]]:
+    """Return the runtimes of the places that this process can reach, the local one first, and what looks at engines."""
+    runtimes: dict[str, Runtime] = {}
+    if settings.place is not None:
+        # Two workspaces may name one folder, and each stops what it finds in its own without an owner.
+        runtimes[settings.node] = LocalRuntime(settings.jobs_folder / identity, node=settings.node, store_options=settings.store_options)
+    discovered: dict[str, Discovers] = {}
+    taken = local_use(settings) if settings.engines else Use()
+    for place in settings.engines:
+        node = settings.node_of(place)
+        engine = engine_of(place, settings.logins.get(place.name))
+        runtimes[node] = docker_runtime(place, settings, identity, store, engine)
+        discovered[node] = EngineNode(engine, place=place, name=node, workspace=identity, labels=settings.labels_of(place), taken=taken)
+    return runtimes, discovered
+
+
+def local_use(settings: Settings) -> Use:
+    """Return what the local place has been given of this host by name, which its engines then have not.
+
+    What is not named in the connection's ``capacity`` is offered by both: the local place
+    and an engine beside it know nothing of each other's jobs.
+    """
+    if settings.place is None:
+        return Use()
+    node = local_node(settings)
+    named = {resource for resource, amount in settings.capacity.items() if amount is not None}
+    return Use(
+        cpu=node.capacity["cpu"] if "cpu" in named else 0.0,
+        memory_gib=node.capacity["memory"] if "memory" in named else 0.0,
+        cpu_ids=frozenset(node.cpu_ids) if "cpu" in named else frozenset(),
+        gpu_ids=frozenset(node.gpu_ids).union(*node.mig_ids.values()),
     )
 
 
@@ -211,34 +248,10 @@ def local_node(settings: Settings) -> Node:
     InvalidSpec
         If the capacity names what is no resource, or slices of GPUs without their ids.
     """
-    found, where = discover(settings.node, settings.place or "local"), f"connection {settings.name!r}.capacity"
-    named = {key: value for key, value in settings.capacity.items() if value is not None}
-    labels = {**found.labels, **mapping_of(text)(named.pop("labels", {}), f"{where}.labels")}
-    if "gpu_type" in named:
-        labels["gpu_type"] = str(named.pop("gpu_type"))
-    mig_ids = mapping_of(sequence_of(text), key=profile)(named.pop("mig_ids", {}), f"{where}.mig_ids")
-    capacity = {f"mig-{name}": float(len(ids)) for name, ids in mig_ids.items()} | amounts(named, where)
-    _refuse_slices_without_ids(capacity, mig_ids, where)
-    return Node(
-        name=found.name,
-        place=found.place,
-        capacity={**found.capacity, **capacity},
-        labels=labels,
-        cpu_ids=found.cpu_ids[: max(1, int(capacity.get("cpu", len(found.cpu_ids))))],
-        gpu_ids=tuple(str(index) for index in range(int(capacity.get("gpu", 0)))),
-        mig_ids=mig_ids,
-    )
-
-
-def _refuse_slices_without_ids(capacity: Mapping[str, float], mig_ids: Mapping[str, Sequence[str]], where: str) -> None:
-    for resource, amount in capacity.items():
-        name = mig_profile(resource)
-        known = len(mig_ids.get(name or "", ()))
-        if name is not None and amount > known:
-            raise InvalidSpec(
-                f"{where}.{resource} is {amount:g}, but mig_ids names {known} of them; a job finds its slice by its id, so write "
-                f'{{"mig_ids": {{"{name}": ["MIG-…"]}}}} with the ids that nvidia-smi -L shows'
-            )
+    found = discover(settings.node, settings.place or "local")
+    node = overridden(found, settings.capacity, f"connection {settings.name!r}.capacity")
+    local = next((place for place in settings.places if place.kind == "local"), LOCAL)
+    return replace(node, labels={**node.labels, **settings.labels_of(local)})
 
 
 def crew_of(workspace: Workspace) -> Crew:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from airflow.sdk import Context
 from airflow_dla.control import AUTO, Origin, Workspace, assigned, check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
-from airflow_dla.specs import NO_AGENT, AgentSpec, Entrypoint, JobKey, JobSpec, Reference, Request, reference
+from airflow_dla.operators.placing import Placing, placed
+from airflow_dla.specs import NO_AGENT, AgentSpec, Entrypoint, JobKey, JobPolicy, JobSpec, Reference, Request, reference
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,11 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
     if fields.entrypoint is None and fields.agent is None:
         raise InvalidSpec(f"{where}: give entrypoint='module:function' or ['python', 'train.py'], or an agent that has {fields.verb!r}")
     entrypoint = agent.entrypoint(fields.verb) if fields.entrypoint is None else Entrypoint.parse(fields.entrypoint, f"{where}: entrypoint")
-    request = _request(fields.request, agent, f"{where}: request")
+    asked = _request(fields.request, agent, f"{where}: request")
+    policy = JobPolicy.from_mapping(fields.policy or {}, f"{where}: policy")
+    placing = placed(settings, policy.place, agent.image, where)
+    if placing.note:
+        log.info(placing.note)
     args = dict(fields.args or {})
     return JobSpec.from_mapping(
         {
@@ -97,17 +105,24 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
             "args": args,
             "inputs": {name: read_input(name, raw).to_mapping() for name, raw in (fields.inputs or {}).items()},
             "outputs": list(fields.outputs or ()),
-            "request": dict(settings.request) if request is None else request.to_mapping(),
-            "policy": fields.policy or {},
+            "request": _labelled(dict(settings.request) if asked is None else asked.to_mapping(), placing),
+            "policy": policy.to_mapping(),
             "seed": args.get("seed", 0),
             "lineage": {
                 **more,
-                **({"pinned": settings.node} if settings.place else {}),
+                **({"pinned": placing.node} if placing.node else {}),
+                **({"in_image": True} if placing.in_image else {}),
                 **({"request": AUTO} if fields.request == AUTO else {}),
             },
         },
         where,
     )
+
+
+def _labelled(request: dict[str, Any], placing: Placing) -> dict[str, Any]:
+    """Ask for the labels of the nodes that will do."""
+    labels = {**(request.get("labels") or {}), **placing.labels}
+    return {**request, "labels": labels} if labels else request
 
 
 def _request(raw: object, agent: AgentSpec, where: str) -> Request | None:
@@ -140,7 +155,7 @@ def prepare(workspace: Workspace, spec: JobSpec, dag_folder: Path) -> JobSpec:
     policy = assigned(spec.policy, workspace.ledger.teams(), come)
     inputs, versions = resolve_inputs(workspace, spec.inputs)
     folder = None if spec.agent.code is None else (dag_folder / spec.agent.code).resolve()
-    check_entrypoint(spec.entrypoint, folder)
+    check_entrypoint(spec.entrypoint, folder, in_image=bool(spec.lineage.get("in_image")))
     code = None if folder is None else ship_code(workspace, folder)
     left_out = sorted(set(spec.inputs) - set(inputs))
     more = {**spec.lineage, **({"models": versions} if versions else {}), **({"left_out": left_out} if left_out else {})}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
+from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, Node
 
 #: What names a launched attempt in its runtime: plain JSON, kept in the ledger.
 Handle = Mapping[str, Any]
@@ -135,3 +135,16 @@ class Collects(Protocol):
 
     def collect(self, attempt: str) -> None:
         """Let go of it, except for its log; what runs stays."""
+
+
+class Discovers(Protocol):
+    """What a place can do beside running jobs: look at the machine behind it, whose capacity changes with what others do there."""
+
+    def discover(self) -> Node:
+        """Return its node as it is now.
+
+        Raises
+        ------
+        PlaceUnavailable
+            If the machine does not answer.
+        """

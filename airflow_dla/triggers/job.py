@@ -15,6 +15,7 @@ from airflow_dla.errors import LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook, crew_of, open_workspace, resolve_secret
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import ExitReason
+from airflow_dla.specs.places import OF_HOST
 from airflow_dla.triggers.settling import in_ledger_pool, settled
 
 
@@ -83,7 +84,7 @@ class JobTrigger(BaseTrigger):
         workspace = await self._until_answered(self._workspace)
         attempt = await self._until_answered(lambda: in_ledger_pool(find_attempt, workspace, self.attempt))
         if out_of_reach(workspace, attempt):
-            return TriggerEvent({"attempt": attempt.id, "elsewhere": True})
+            return elsewhere(attempt)
         return await self._follow(workspace, attempt)
 
     async def _workspace(self) -> Workspace:
@@ -117,7 +118,8 @@ class JobTrigger(BaseTrigger):
                 if kind == "ended":
                     return TriggerEvent({"attempt": what.id})
                 if kind == "failed":
-                    return TriggerEvent({"attempt": self.attempt, "error": str(what)})
+                    now = await in_ledger_pool(find_attempt, workspace, follow.attempt.id)
+                    return elsewhere(now) if out_of_reach(workspace, now) else TriggerEvent({"attempt": self.attempt, "error": str(what)})
                 self.log.info(what)
         finally:
             crew.leave(follow)
@@ -135,9 +137,21 @@ class JobTrigger(BaseTrigger):
 
 
 def out_of_reach(workspace: Workspace, attempt: Attempt) -> bool:
-    """Whether an attempt is bound to a node that this process cannot reach: a local place of another host."""
+    """Whether an attempt is bound to nodes that this process cannot reach: those of another host.
+
+    Before it is granted that shows by the node or the host that it asks for. A job that
+    asks for neither may be granted a node out of reach while it is followed here.
+    """
     bound = attempt.grant.node if attempt.grant else attempt.spec.lineage.get("pinned")
-    return bound is not None and bound not in workspace.runtimes
+    if bound is not None:
+        return bound not in workspace.runtimes
+    host = attempt.spec.request.labels.get(OF_HOST)
+    return host is not None and host != workspace.hostname
+
+
+def elsewhere(attempt: Attempt) -> TriggerEvent:
+    """Return the event that sends a task back to its worker, to follow its job there."""
+    return TriggerEvent({"attempt": attempt.id, "elsewhere": True})
 
 
 def find_attempt(workspace: Workspace, attempt: str) -> Attempt:

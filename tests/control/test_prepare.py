@@ -116,3 +116,24 @@ def test_code_in_an_image_is_not_looked_into() -> None:
     """With ``code=None`` everything is in the image."""
     check_entrypoint(entry("anything:at_all"), None)
     assert job_spec().code is None
+
+
+def test_what_is_not_in_the_code_folder_may_be_in_the_image(tmp_path: Path) -> None:
+    """PATH and packages of this host say nothing of an image's."""
+    (tmp_path / "train.py").write_text("def train(job): ...\n")
+    check_entrypoint(entry("megatron.pretrain:main"), tmp_path, in_image=True)
+    check_entrypoint(entry(["no-such-program", "--fast"]), tmp_path, in_image=True)
+    check_entrypoint(entry(["/opt/tool"]), tmp_path, in_image=True)
+    check_entrypoint(entry(["python3.8", "-m", "pkg"]), tmp_path, in_image=True)
+
+
+def test_what_is_in_the_code_folder_is_looked_into_also_for_an_image(tmp_path: Path) -> None:
+    """The code folder comes first there too, and relative paths begin in it."""
+    (tmp_path / "train.py").write_text("def train(job): ...\n")
+    check_entrypoint(entry("train:train"), tmp_path, in_image=True)
+    with pytest.raises(NotFound, match="does not define 'tune'"):
+        check_entrypoint(entry("train:tune"), tmp_path, in_image=True)
+    with pytest.raises(NotFound, match=r"no file 'other\.py'"):
+        check_entrypoint(entry(["python", "other.py"]), tmp_path, in_image=True)
+    with pytest.raises(NotFound, match=r"no program '\./run\.sh' in the code folder"):
+        check_entrypoint(entry(["./run.sh"]), tmp_path, in_image=True)

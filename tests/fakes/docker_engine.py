@@ -57,3 +57,17 @@ class FakeEngine:
 def answer(status: str, body: str, kind: str = "application/json") -> bytes:
     """Return a whole answer."""
     return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+
+
+def nothing_in_it(line: str) -> Iterator[bytes]:
+    """Answer as an engine of four CPUs and 8 GiB, with no container, whose registry knows nobody."""
+    if line.startswith("POST") and "/auth" in line:
+        yield answer("401 Unauthorized", '{"message": "unauthorized: incorrect username or password"}')
+    elif "/version" in line:
+        yield answer("200 OK", '{"ApiVersion": "1.41", "Version": "20.10.24"}')
+    elif "/info" in line:
+        yield answer("200 OK", '{"NCPU": 4, "MemTotal": 8589934592, "Name": "h", "Runtimes": {"runc": {}}}')
+    elif "/containers/json" in line:
+        yield answer("200 OK", "[]")
+    else:
+        yield answer("200 OK", "OK", "text/plain")

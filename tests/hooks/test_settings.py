@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,71 @@ def test_places_are_named(places: Any, place: str | None) -> None:
     assert settings(**extra).place == place
 
 
-def test_a_kind_of_place_that_does_not_exist_is_refused() -> None:
-    """The known kinds are listed."""
-    with pytest.raises(InvalidSpec, match="must be one of local, got 'slurm'"):
-        settings(places={"cluster": {"kind": "slurm"}})
+ENGINE = {"kind": "docker", "url": "unix:///run/docker.sock"}
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({"cluster": {"kind": "slurm"}}, r"places\.cluster\.kind must be one of local, docker"),
+        ({"a": {"kind": "local"}, "b": {"kind": "local"}}, "names a, b as local: one local place"),
+        ({"a": ENGINE, "b": ENGINE}, r"a and b are one engine \(unix:///run/docker.sock\), which would be granted twice"),
+        ({"far": {"kind": "docker", "url": "tcp://gpu1:2375"}}, r"places\.far\.url is 'tcp://gpu1:2375': remote engines need a helper"),
+        ({"gpu1": {**ENGINE, "ulr": 1}}, r"places\.gpu1: unknown key 'ulr'.*did you mean 'url'"),
+        ({socket.gethostname(): ENGINE, "l": {"kind": "local"}}, "this host's own node has that name already"),
+        ({"any": {"kind": "local"}}, "must not be 'any'"),
+        ([1], "must be a mapping"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(places: Any, said: str) -> None:
+    """The connection, the place and what would do stand in the message."""
+    with pytest.raises(InvalidSpec, match=rf"connection 'lab'\.places.*{said}|{said}"):
+        settings(places=places)
+
+
+def test_several_places_have_a_node_each() -> None:
+    """An engine behind a socket is another one on each host."""
+    named = connection(places={"here": {"kind": "local"}, "gpu1": ENGINE})
+    alone, spread = (read_settings(named, {}, one_host=one_host) for one_host in (True, False))
+    host = socket.gethostname()
+    assert [alone.node_of(place) for place in alone.places] == [host, "gpu1"]
+    assert [spread.node_of(place) for place in spread.places] == [host, f"gpu1-{host}"]
+    assert alone.key != spread.key
+
+
+def test_a_place_is_named_after_nothing_on_several_hosts() -> None:
+    """Its node has the host's name behind its own, so that two hosts never share one."""
+    name = socket.gethostname()
+    found = read_settings(connection(places={name: ENGINE, "l": {"kind": "local"}}), {}, one_host=False)
+    assert found.node_of(found.engines[0]) == f"{name}-{name}"
+
+
+def test_a_place_names_its_registry_by_a_connection() -> None:
+    """It is looked up with the others; its password is in the key and in nothing that is shown."""
+    named = connection(ledger="pg", places={"gpu1": {**ENGINE, "connection": "registry"}})
+    assert named_connections(named) == ("pg", "registry")
+    ledger = Connection(conn_id="pg", conn_type="postgres", host="db", login="dla", schema="dla")
+
+    def read(password: str) -> Settings:
+        registry = Connection(conn_id="registry", conn_type="docker", host="reg.example.org", port=5000, login="dla", password=password)
+        return read_settings(named, {"pg": ledger, "registry": registry})
+
+    found = read("s3cret")
+    assert found.logins["gpu1"].registry == "reg.example.org:5000"
+    assert found.logins["gpu1"].password == "s3cret"
+    assert "s3cret" not in repr(found) + repr(found.logins)
+    assert found.key != read("other").key
+
+
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [({"conn_type": "http", "host": "x"}, "of type 'http'; a place's registry"), ({"conn_type": "docker", "host": "x"}, "and a login")],
+)
+def test_a_registry_that_cannot_be_logged_into_is_refused(registry: dict[str, Any], said: str) -> None:
+    """The connection is named."""
+    named = connection(places={"gpu1": {**ENGINE, "connection": "registry"}})
+    with pytest.raises(InvalidSpec, match=f"connection 'registry'.*{said}"):
+        read_settings(named, {"registry": Connection(conn_id="registry", **registry)})
 
 
 def test_a_named_connection_that_is_missing_is_an_error_of_ours() -> None:

@@ -24,6 +24,8 @@ from airflow_dla.specs import (
     KeeperFile,
     ModelRef,
     Node,
+    PlacePolicy,
+    PlaceSpec,
     Range,
     Reason,
     Request,
@@ -273,6 +275,50 @@ exits = st.builds(
     protocol=protocols,
 )
 
+folders = identifiers.map("/srv/{}".format)
+users = st.tuples(st.integers(0, 2**31), st.integers(0, 2**31)).map(lambda ids: "{}:{}".format(*ids))
+images = st.tuples(identifiers, identifiers).map(lambda parts: "{}/{}:1".format(*parts))
+place_policies = st.builds(
+    PlacePolicy,
+    images=tuples_of(images | st.just("*")),
+    mounts=tuples_of(folders.map("{}/*:rw".format) | folders),
+    volumes=tuples_of(identifiers.map("{}-*".format)),
+    privileged=st.booleans(),
+    host_network=st.booleans(),
+    networks=st.lists(identifiers.filter(lambda name: name != "host"), min_size=1, max_size=3, unique=True).map(tuple),
+    users=tuples_of(users | st.just("1000:*")),
+    overrides=tuples_of(st.sampled_from(["dns", "extra_hosts", "ulimits"])),
+    capabilities=tuples_of(st.sampled_from(["SYS_PTRACE", "NET_BIND_SERVICE"])),
+    read_only=st.booleans(),
+    pids=st.integers(1, 2**31),
+)
+place_names = identifiers.filter(lambda name: name != "any")
+engines = st.fixed_dictionaries({"url": st.sampled_from(["unix:///run/docker.sock", "ssh://dla@gpu1", "tcp://gpu1:2375"])}) | st.just(
+    {"url": "tcp://gpu1:2376", "tls": {"ca": "/tls/ca.pem", "cert": "/tls/cert.pem", "key": "/tls/key.pem"}}
+)
+
+
+@st.composite
+def docker_places(draw: st.DrawFn) -> PlaceSpec:
+    """Make Docker places that keep the rules about addresses and TLS."""
+    return PlaceSpec(
+        name=draw(place_names),
+        kind="docker",
+        **draw(engines),
+        connection=draw(st.none() | texts),
+        folder=draw(st.none() | folders),
+        image=draw(st.none() | images),
+        user=draw(st.none() | users),
+        runtime=draw(st.none() | identifiers),
+        keep_s=draw(amounts),
+        capacity=draw(json_mappings),
+        labels=draw(labels),
+        policy=draw(place_policies),
+    )
+
+
+places = st.builds(PlaceSpec, name=place_names, kind=st.just("local")) | docker_places()
+
 #: Every word that reads and writes itself as a mapping, and a strategy for it.
 WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
     Account: accounts,
@@ -289,6 +335,8 @@ WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
     KeeperFile: keeper_files,
     ModelRef: models,
     Node: nodes,
+    PlacePolicy: place_policies,
+    PlaceSpec: places,
     Reason: reasons,
     Request: requests(),
     TeamSpec: teams,

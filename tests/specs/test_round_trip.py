@@ -12,10 +12,24 @@ from specs.strategies import WORDS
 
 from airflow_dla import specs
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs import Account, Demand, Expected, Grant, JobFile, JobKey, JobPolicy, KeeperFile, Node, Request, Spec, TeamSpec
+from airflow_dla.specs import (
+    Account,
+    Demand,
+    Expected,
+    Grant,
+    JobFile,
+    JobKey,
+    JobPolicy,
+    KeeperFile,
+    Node,
+    PlacePolicy,
+    Request,
+    Spec,
+    TeamSpec,
+)
 
 EVERY = pytest.mark.parametrize("word", WORDS, ids=lambda word: word.__name__)
-NUMERIC = [Account, Demand, Expected, Grant, JobKey, JobPolicy, KeeperFile, Node, Request, TeamSpec]
+NUMERIC = [Account, Demand, Expected, Grant, JobKey, JobPolicy, KeeperFile, Node, PlacePolicy, Request, TeamSpec]
 
 
 def _as_jinja_leaves_it(raw: Any) -> Any:

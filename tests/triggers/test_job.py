@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.triggers.base import TriggerEvent
 from fixtures_airflow import MakeTask, context
+from fixtures_workspace import job_spec
 
+from airflow_dla.control import Workspace
 from airflow_dla.hooks import DlaHook
-from airflow_dla.ledger import Decision
+from airflow_dla.ledger import Attempt, Decision
 from airflow_dla.operators import JobOperator
 from airflow_dla.specs import ExitReason
 from airflow_dla.triggers import JobTrigger
+from airflow_dla.triggers.job import out_of_reach
 from airflow_dla.triggers.settling import this_process
 
 pytestmark = pytest.mark.usefixtures("embedded")
@@ -98,6 +102,32 @@ def test_another_workspace_is_refused(make_task: MakeTask) -> None:
     trigger.fingerprint = "0" * 16
     with pytest.raises(Exception, match="make the connection the same"):
         asyncio.run(first(trigger))
+
+
+def attempt_of(workspace: Workspace, task: str, **fields: Any) -> Attempt:
+    """Open a job's attempt."""
+    return workspace.ledger.open_attempt(job_spec(task, **fields), node=None, deferred=True)
+
+
+def test_what_is_bound_to_another_host_is_out_of_reach(workspace: Workspace) -> None:
+    """By the node it is pinned to, or by the host that it asks for before it is granted any."""
+    assert not out_of_reach(workspace, attempt_of(workspace, "free"))
+    assert not out_of_reach(workspace, attempt_of(workspace, "here", lineage={"pinned": "fake"}))
+    assert out_of_reach(workspace, attempt_of(workspace, "there", lineage={"pinned": "gpu1-other"}))
+    asking = {"cpu": 1, "labels": {"host": "here"}}
+    assert not out_of_reach(workspace, attempt_of(workspace, "label", request=asking))
+    assert out_of_reach(replace(workspace, host="other/boot/1"), attempt_of(workspace, "label", request=asking))
+
+
+def test_a_job_that_is_granted_out_of_reach_goes_back_to_its_worker(make_task: MakeTask) -> None:
+    """It was bound to no node while it waited; the trigger does not fail it."""
+    trigger = defer(make_task, 60)
+    workspace = DlaHook().workspace()
+    blind = replace(workspace, runtimes={}, follower="blind", timing=replace(workspace.timing, poll_s=0.02, eager_s=0.01))
+    event = asyncio.run(trigger._follow(blind, workspace.ledger.attempts([trigger.attempt])[trigger.attempt]))
+    assert event.payload == {"attempt": trigger.attempt, "elsewhere": True}
+    trigger._following = None
+    asyncio.run(trigger.on_kill())
 
 
 def test_no_event_while_the_process_that_deferred_lives(make_task: MakeTask) -> None:

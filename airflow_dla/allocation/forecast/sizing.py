@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -103,7 +103,7 @@ def right_size(uses: Sequence[Use], base: Request, largest: Mapping[str, float],
     }
     chosen = {resource: choice for resource, choice in found.items() if choice is not None}
     amounts = {**base.amounts, **{resource: amount for resource, (amount, _) in chosen.items()}}
-    return Sized(Request(MappingProxyType(amounts), base.gpu_type), tuple(why for _, why in chosen.values()))
+    return Sized(replace(base, amounts=MappingProxyType(amounts)), tuple(why for _, why in chosen.values()))
 
 
 def _memory(uses: Sequence[Use], base: Request, largest: float, q: float, margin: float) -> tuple[Range, str] | None:

@@ -87,6 +87,14 @@ def test_what_changes_with_the_gpus_granted_stays_as_asked():
     assert right_size([Use(memory=2.0)] * 40, base, LARGEST).request == base
 
 
+def test_which_nodes_will_do_stays_as_asked():
+    """What earlier runs used says nothing of where the next one may run."""
+    base = Request.from_mapping({"memory": "8GiB", "labels": {"images": "yes"}, "prefer": {"zone": "a"}})
+    found = right_size([Use(memory=2.0)] * 40, base, LARGEST).request
+    assert (found.labels, found.prefer) == (base.labels, base.prefer)
+    assert found != base
+
+
 @pytest.mark.parametrize("more", [{"q": 0.3}, {"q": 1.0}, {"margin": -0.1}, {"margin": math.nan}])
 def test_rules_that_make_no_sense_are_refused(more: dict[str, float]):
     """A request is never less than the median."""

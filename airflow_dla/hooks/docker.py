@@ -1,0 +1,130 @@
+"""Docker places: clients by the Docker provider's hook, and what is made of them.
+
+Airflow's `DockerHook` looks the registry's connection up and logs in whenever it makes a
+client. In a triggerer that would block, and wherever it is done an outage of the registry,
+or a password that has expired, would cut jobs off that have long been running. So the hook
+makes clients without a login here; the connection was looked up with the workspace's others,
+and each client carries what stands in it to the engine when it fetches an image: a registry
+that refuses it refuses that launch, and nothing else.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_dla.artifacts import Store
+from airflow_dla.errors import LaunchRefused, MissingExtra, PlaceUnavailable
+from airflow_dla.hooks.settings import RegistryLogin, Settings
+from airflow_dla.specs import PlaceSpec
+
+if TYPE_CHECKING:
+    from airflow_dla.runtime.docker.engine import Engine
+    from airflow_dla.runtime.docker.runtime import DockerRuntime
+
+#: Seconds without a word from an engine after which it counts as not answering.
+_TIMEOUT_S: Final = 30
+
+
+def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: Store, engine: Engine) -> DockerRuntime:
+    """Return what runs a place's jobs: files in a folder of this host that its engine mounts.
+
+    Parameters
+    ----------
+    place : `PlaceSpec`
+    settings : `Settings`
+    identity : str
+        Of the workspace.
+    store : `Store`
+        Inputs that it has on this host are mounted where they lie.
+    engine : `Engine`
+        The place's.
+    """
+    from airflow_dla.runtime.docker.ground import SharedGround  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - the same
+
+    # Two places or workspaces may name one folder, and each stops what it finds in its own without an owner.
+    folder = settings.folder_of(place) / identity
+    ground = SharedGround(folder, local=store.folder, store_options=settings.store_options)
+    return DockerRuntime(engine=engine, place=place, node=settings.node_of(place), workspace=identity, ground=ground)
+
+
+def engine_of(place: PlaceSpec, login: RegistryLogin | None) -> Engine:
+    """Return a place's engine; connects when it is first asked for something."""
+    from airflow_dla.runtime.docker.engine import Engine  # noqa: PLC0415 - only where there is such a place
+
+    return Engine(clients(place, login), name=place.name, address=place.url)
+
+
+def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[], Any]:
+    """Return a function that makes a new `docker.APIClient` at each call: they are not to be shared by threads.
+
+    Parameters
+    ----------
+    place : `PlaceSpec`
+    login : `RegistryLogin`, optional
+        What its clients tell a registry.
+
+    Returns
+    -------
+    callable
+        Raises `MissingExtra` where Airflow's Docker provider is not installed, `OSError` or
+        `PlaceUnavailable` when the engine does not answer.
+    """
+
+    def connect() -> Any:
+        hook_class = _hook_class()
+        tls = hook_class.construct_tls_config(
+            ca_cert=place.tls.get("ca"), client_cert=place.tls.get("cert"), client_key=place.tls.get("key")
+        )
+        _try_socket(place.url)
+        try:
+            client = hook_class(docker_conn_id=None, base_url=place.url, version="auto", tls=tls, timeout=_TIMEOUT_S).get_conn()
+        except AirflowException as error:
+            raise PlaceUnavailable(f"place {place.name}: the Docker engine at {place.url} does not answer: {error}") from error
+        if login is not None:
+            authority = {"username": login.username, "password": login.password, "serveraddress": login.registry}
+            client._auth_configs.add_auth(login.registry, authority)  # noqa: SLF001 - as its login() does once a registry has agreed
+        return client
+
+    return connect
+
+
+def _try_socket(url: str) -> None:
+    """Raise what is wrong with an engine's socket: the hook would log an error of its own, and forget the reason."""
+    if url.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as tried:
+            tried.settimeout(_TIMEOUT_S)
+            tried.connect(urlsplit(url).path)
+
+
+def check_login(client: Any, place: PlaceSpec, login: RegistryLogin) -> None:
+    """Have an engine log in to a registry.
+
+    Raises
+    ------
+    LaunchRefused
+        If the registry does not know who asks, or the engine does not reach it.
+    """
+    try:
+        client.login(username=login.username, password=login.password, registry=login.registry, reauth=True)
+    except OSError as error:
+        said = getattr(error, "explanation", None) or error
+        raise LaunchRefused(
+            f"place {place.name}: registry {login.registry} does not let {login.username!r} in: {said}; "
+            f"correct login and password of connection {login.connection!r}"
+        ) from error
+
+
+def _hook_class() -> Any:
+    try:
+        from airflow.providers.docker.hooks.docker import DockerHook  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise MissingExtra(
+            f"a Docker place needs Airflow's Docker provider, which is not installed ({error}); pip install 'airflow-dla[docker]'"
+        ) from error
+    return DockerHook

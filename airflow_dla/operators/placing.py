@@ -1,0 +1,88 @@
+"""Where a job may go: the places that can run it, and how its demand says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airflow_dla.errors import InvalidSpec
+from airflow_dla.hooks.settings import Settings
+from airflow_dla.specs import PlaceSpec
+from airflow_dla.specs.places import OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Which nodes will do for a job.
+
+    Parameters
+    ----------
+    node : str or None
+        The only one that will do; None where several will.
+    labels : mapping of str
+        What those several have in common and no other node has.
+    in_image : bool
+        Whether it may run in an image, which nobody looks into before.
+    note : str
+        What is worth saying in the task log.
+    """
+
+    node: str | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    in_image: bool = False
+    note: str = ""
+
+
+def placed(settings: Settings, place: str, image: str | None, where: str) -> Placing:
+    """Find the places that can run a job, and say so in a way that allocation and followers understand.
+
+    A place that is named is the one. With ``any``, a job with an image goes to the Docker
+    places; where there are none it runs locally, as its author ran it before there were any.
+    A job without an image goes to the local place and to those Docker places that have an
+    image of their own.
+
+    Of one place that will do, the job is *pinned* to the node, so that whoever cannot reach
+    it knows so before anything is granted. Of several it carries the label that their nodes
+    have in common; nodes that are only declared have it not, and nobody could launch
+    anything there. All places so far are bound to their host: where Airflow runs on several,
+    this host's label is asked for as well, for the job's files lie here, and only processes
+    of this host can follow it.
+
+    Parameters
+    ----------
+    settings : `Settings`
+    place : str
+        As the job's policy names it.
+    image : str or None
+        Of the job's agent.
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    InvalidSpec
+        If there is no such place, or none can run the job; says what would do.
+    """
+    fit = _that_fit(settings, place, image, where)
+    in_image = any(found.kind == "docker" for found in fit)
+    note = "" if in_image or not image else f"Image {image} is not used: the job runs in a local process (no Docker place will do)"
+    if len(fit) == 1:
+        return Placing(settings.node_of(fit[0]), in_image=in_image, note=note)
+    common = {RUNS_IMAGES: "yes"} if image else {RUNS_WITHOUT_IMAGE: "yes"}
+    return Placing(None, common if settings.one_host else {**common, OF_HOST: settings.node}, in_image=in_image)
+
+
+def _that_fit(settings: Settings, place: str, image: str | None, where: str) -> list[PlaceSpec]:
+    named = [found for found in settings.places if place in {"any", found.name}]
+    if not named:
+        known = ", ".join(found.name for found in settings.places) or "none"
+        raise InvalidSpec(f"{where}: policy.place is {place!r}; the places of connection {settings.name!r} are {known}, or say 'any'")
+    engines = [found for found in named if found.kind == "docker"]
+    local = [found for found in named if found.kind == "local"]
+    fit = (engines or local) if image else local + [found for found in engines if found.image]
+    if not fit:
+        raise InvalidSpec(
+            f"{where}: the job has no image, and neither has place {' or '.join(found.name for found in engines)}; "
+            "name one with agent(image=…), or give the place an image in the connection"
+        )
+    return fit

@@ -1,0 +1,97 @@
+"""Tests of nodes that are looked at live."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from fixtures_workspace import job_spec
+
+from airflow_dla.control import Crew, Follow, Listener, Timing, Workspace, refresh_nodes
+from airflow_dla.errors import DlaError, InvalidSpec, PlaceUnavailable
+from airflow_dla.specs import Node
+
+
+class MadeUpMachine:
+    """A machine whose capacity, and whether it answers, the test decides."""
+
+    def __init__(self, name: str, cpu: float = 4.0) -> None:
+        self.name = name
+        self.cpu = cpu
+        self.error: DlaError | None = None
+        self.looks = 0
+
+    def discover(self) -> Node:
+        """Return it as it is now."""
+        self.looks += 1
+        if self.error is not None:
+            raise self.error
+        return Node(name=self.name, place=self.name, capacity={"cpu": self.cpu})
+
+
+def watching(workspace: Workspace, *machines: MadeUpMachine, look_s: float = 0.0) -> Workspace:
+    """Return the workspace with these machines."""
+    timing = replace(workspace.timing, look_s=look_s)
+    return replace(workspace, discovered={machine.name: machine for machine in machines}, timing=timing)
+
+
+def cpus(workspace: Workspace, node: str) -> float | None:
+    """Return what the ledger knows of a node's CPUs."""
+    return next((row.node.capacity["cpu"] for row in workspace.ledger.nodes() if row.node.name == node), None)
+
+
+def test_a_changed_capacity_is_written_down(workspace: Workspace) -> None:
+    """The next round knows it."""
+    machine = MadeUpMachine("gpu1")
+    watched = watching(workspace, machine)
+    refresh_nodes(watched)
+    machine.cpu = 2.5
+    refresh_nodes(watched)
+    assert cpus(workspace, "gpu1") == 2.5
+
+
+@pytest.mark.parametrize("error", [PlaceUnavailable("place a does not answer"), InvalidSpec("capacity makes no sense")])
+def test_an_error_of_one_disturbs_no_other(workspace: Workspace, error: DlaError) -> None:
+    """It is granted nothing until it answers."""
+    lost, well = MadeUpMachine("a"), MadeUpMachine("b")
+    watched = watching(workspace, lost, well)
+    refresh_nodes(watched)
+    lost.error, well.cpu = error, 1.0
+    refresh_nodes(watched)
+    silent = {row.node.name: row.silent_since is not None for row in workspace.ledger.nodes()}
+    assert (silent["a"], silent["b"], cpus(workspace, "b")) == (True, False, 1.0)
+    lost.error = None
+    refresh_nodes(watched)
+    assert all(row.silent_since is None for row in workspace.ledger.nodes())
+
+
+def test_nobody_asks_twice_within_twenty_seconds(workspace: Workspace) -> None:
+    """Whoever asked last has asked for all processes of the workspace."""
+    machine = MadeUpMachine("gpu1")
+    refresh_nodes(watching(workspace, machine, look_s=Timing().look_s))
+    refresh_nodes(replace(watching(workspace, machine, look_s=Timing().look_s), follower="another"))
+    assert machine.looks == 1
+
+
+def test_who_only_reads_makes_no_nodes(workspace: Workspace) -> None:
+    """A command does not look at machines."""
+    machine = MadeUpMachine("gpu1")
+    refresh_nodes(replace(watching(workspace, machine), kind="other"))
+    assert machine.looks == 0
+
+
+def test_a_crew_looks_while_it_follows(workspace: Workspace) -> None:
+    """At each renewal of its leases, beside the following."""
+    machine = MadeUpMachine("gpu1")
+    watched = watching(workspace, machine)
+    crew = Crew(watched)
+    follow = Follow(watched, workspace.ledger.open_attempt(job_spec(), node="fake", deferred=False), Listener())
+    crew.join(follow)
+    until = time.monotonic() + 10
+    while machine.looks < 3 and time.monotonic() < until:
+        machine.cpu += 1
+        time.sleep(0.02)
+    crew.leave(follow)
+    assert machine.looks >= 3
+    assert cpus(workspace, "gpu1") is not None
