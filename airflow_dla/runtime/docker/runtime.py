@@ -23,8 +23,10 @@ from airflow_dla.runtime.docker.readings import readings
 from airflow_dla.runtime.docker.streams import LogStream
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
-#: Followers of one process share a look at the engine that is no older than this, seconds.
+#: Followers of one process share a look at the engine that is no older than this, seconds; just after a launch a newer one.
 _FRESH_S: Final = 0.15
+_NEWER_S: Final = 0.015
+_JUST_S: Final = 1.0
 #: Who runs a container's program where the worker is root and the place names nobody: no user of any host.
 _NOBODY: Final = (65532, 65532)
 #: Bytes of the end of a log in which the reason of a failure is looked for.
@@ -257,7 +259,8 @@ class DockerRuntime:
 
     def _find(self, attempt: str, *, fresh: bool = False) -> Summary | None:
         """Find an attempt's container: most run, and one list of those is enough for all who ask."""
-        age = 0.0 if fresh else min(_FRESH_S, time.monotonic() - self._changed_at)
+        since = time.monotonic() - self._changed_at
+        age = 0.0 if fresh else min(since, _NEWER_S if since < _JUST_S else _FRESH_S)
         running = self.engine.listing(self._workspace, running=True, max_age_s=age)
         return running.get(attempt) or self.engine.find(body.name(self._workspace, attempt))
 
