@@ -116,6 +116,8 @@ def test_a_node_is_discovered_live() -> None:
     first = watched.discover()
     assert (first.capacity["cpu"], first.capacity["memory"], first.gpu_ids) == (5.0, 30.0, ("GPU-b",))
     assert first.labels == {"zone": "a", "gpu_type": "h200", "images": "yes"}
+    assert watched.whole().capacity["cpu"] == 6.0
+    assert watched.whole().gpu_ids == ("GPU-b", "GPU-c")
     engine.others = ()
     assert watched.discover().capacity["cpu"] == 6.0
     assert engine.asked == ["w", "w"]
