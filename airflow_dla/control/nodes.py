@@ -7,6 +7,7 @@ import logging
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import DlaError, LedgerUnavailable
 from airflow_dla.runtime import Discovers
+from airflow_dla.specs import Node
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,24 @@ def refresh_nodes(workspace: Workspace) -> None:
     for name, place in workspace.discovered.items():
         if name not in fresh:
             _refresh(workspace, name, place)
+
+
+def at_most(workspace: Workspace, node: str | None) -> tuple[Node, ...] | None:
+    """Return the nodes as they are when nobody but us uses their machines; None when a machine does not answer.
+
+    Parameters
+    ----------
+    workspace : `Workspace`
+    node : str or None
+        The only one that matters.
+    """
+    nodes = {row.node.name: row.node for row in workspace.ledger.nodes()}
+    try:
+        whole = {name: place.whole() for name, place in workspace.discovered.items() if node in {None, name}}
+    except (DlaError, OSError) as error:
+        log.warning("A node cannot be looked at: %s", error)
+        return None
+    return tuple({**nodes, **whole}.values())
 
 
 def _refresh(workspace: Workspace, name: str, place: Discovers) -> None:

@@ -15,6 +15,7 @@ from airflow_dla.allocation.teams import TeamShare, team_share
 from airflow_dla.allocation.terms import term_over
 from airflow_dla.allocation.timing import next_change
 from airflow_dla.control.forecast import foresee, given_up_at
+from airflow_dla.control.nodes import at_most
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import NeverGrantable
 from airflow_dla.ledger import Decision, Round, Snapshot
@@ -163,6 +164,9 @@ def _payments(found: Allocation, snapshot: Snapshot) -> list[tuple[str, float]]:
 def refuse_never_grantable(workspace: Workspace, demand: Demand) -> None:
     """Refuse a demand that no node could ever meet, before it waits for ever.
 
+    What others use of a machine now they may leave, and a machine that does not answer may
+    come back: for either a demand may wait.
+
     Raises
     ------
     NeverGrantable
@@ -170,5 +174,8 @@ def refuse_never_grantable(workspace: Workspace, demand: Demand) -> None:
     """
     nodes = tuple(row.node for row in workspace.ledger.nodes())
     reason = never_grantable(nodes, demand)
-    if reason is not None:
+    if reason is None:
+        return
+    whole = at_most(workspace, demand.node)
+    if whole is not None and never_grantable(whole, demand) is not None:
         raise NeverGrantable(reason.text)

@@ -148,3 +148,12 @@ class Discovers(Protocol):
         PlaceUnavailable
             If the machine does not answer.
         """
+
+    def whole(self) -> Node:
+        """Return its node as it is when nobody but us uses the machine.
+
+        Raises
+        ------
+        PlaceUnavailable
+            If the machine does not answer.
+        """

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from fixtures_workspace import job_spec
 
-from airflow_dla.control import Crew, Follow, Listener, Timing, Workspace, refresh_nodes
-from airflow_dla.errors import DlaError, InvalidSpec, PlaceUnavailable
-from airflow_dla.specs import Node
+from airflow_dla.control import Crew, Follow, Listener, Timing, Workspace, refresh_nodes, refuse_never_grantable
+from airflow_dla.errors import DlaError, InvalidSpec, NeverGrantable, PlaceUnavailable
+from airflow_dla.specs import Demand, Node, Request
 
 
 class MadeUpMachine:
@@ -28,6 +28,12 @@ class MadeUpMachine:
         if self.error is not None:
             raise self.error
         return Node(name=self.name, place=self.name, capacity={"cpu": self.cpu})
+
+    def whole(self) -> Node:
+        """Return it without its other users, who have all but what is there now of eight CPUs."""
+        if self.error is not None:
+            raise self.error
+        return Node(name=self.name, place=self.name, capacity={"cpu": 8.0})
 
 
 def watching(workspace: Workspace, *machines: MadeUpMachine, look_s: float = 0.0) -> Workspace:
@@ -72,6 +78,23 @@ def test_nobody_asks_twice_within_twenty_seconds(workspace: Workspace) -> None:
     refresh_nodes(watching(workspace, machine, look_s=Timing().look_s))
     refresh_nodes(replace(watching(workspace, machine, look_s=Timing().look_s), follower="another"))
     assert machine.looks == 1
+
+
+def test_what_others_use_now_may_be_waited_for(workspace: Workspace) -> None:
+    """Only what is larger than the whole machine, or asks for another node, is refused at once."""
+    machine = MadeUpMachine("gpu1", cpu=0.5)
+    watched = watching(workspace, machine)
+    refresh_nodes(watched)
+
+    def asks(cpu: int, node: str | None = None) -> Demand:
+        return Demand(id="d", request=Request.from_mapping({"cpu": cpu}), node=node)
+
+    refuse_never_grantable(watched, asks(6))
+    for demand in (asks(9), asks(6, node="fake")):
+        with pytest.raises(NeverGrantable, match="can never be granted"):
+            refuse_never_grantable(watched, demand)
+    machine.error = PlaceUnavailable("gpu1 does not answer")
+    refuse_never_grantable(watched, asks(9))
 
 
 def test_who_only_reads_makes_no_nodes(workspace: Workspace) -> None:

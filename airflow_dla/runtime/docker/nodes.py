@@ -245,11 +245,20 @@ class EngineNode:
         InvalidSpec
             If the place's capacity makes no sense.
         """
-        facts = self._engine.facts()
-        gpus = self._gpus() if _gives_gpus(self._place, facts) else ()
+        gpus = self._present()
         used = sum((use_of(document["HostConfig"]) for document in self._engine.foreign(self._workspace)), self._taken)
         if any(gpu.pids for gpu in gpus):
             ours = {one.id for one in self._engine.listing(self._workspace, max_age_s=1.0).values()}
             used += Use(gpu_ids=busy_gpus(gpus, ours, self._groups))
-        node = node_of(self._place, self._name, facts, used, gpus)
+        return self._node(used, gpus)
+
+    def whole(self) -> Node:
+        """Return the engine as a node, as it is when nobody but us uses its host."""
+        return self._node(self._taken, self._present())
+
+    def _present(self) -> Sequence[Gpu]:
+        return self._gpus() if _gives_gpus(self._place, self._engine.facts()) else ()
+
+    def _node(self, used: Use, gpus: Sequence[Gpu]) -> Node:
+        node = node_of(self._place, self._name, self._engine.facts(), used, gpus)
         return replace(node, labels={**node.labels, **self._labels})

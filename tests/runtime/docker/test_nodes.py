@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_dla.errors import InvalidSpec
+from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.facts import EngineFacts
 from airflow_dla.runtime.docker.nodes import EngineNode, Use, busy_gpus, node_of, use_of
 from airflow_dla.runtime.gpus import Gpu
@@ -116,6 +117,8 @@ def test_a_node_is_discovered_live() -> None:
     first = watched.discover()
     assert (first.capacity["cpu"], first.capacity["memory"], first.gpu_ids) == (5.0, 30.0, ("GPU-b",))
     assert first.labels == {"zone": "a", "gpu_type": "h200", "images": "yes"}
+    assert watched.whole().capacity["cpu"] == 6.0
+    assert watched.whole().gpu_ids == ("GPU-b", "GPU-c")
     engine.others = ()
     assert watched.discover().capacity["cpu"] == 6.0
     assert engine.asked == ["w", "w"]
@@ -141,3 +144,15 @@ def test_nothing_is_granted_twice_and_nothing_below_zero(configs: list[dict[str,
         assert 0.0 <= more.capacity[resource] <= some.capacity[resource]
     assert set(more.cpu_ids) <= set(some.cpu_ids) <= set(range(8))
     assert set(more.gpu_ids) <= set(some.gpu_ids)
+
+
+def test_a_container_of_others_is_seen_with_its_limits(engine: Engine, workspace: str, make: Callable[..., str]) -> None:
+    """On a real engine: it counts for another workspace, and not for its own."""
+    limits = {"NanoCpus": 5 * 10**8, "CpusetCpus": "0", "Memory": 2**26}
+    container = make("sleep 60", HostConfig=limits)
+    engine.start(container)
+    seen = {found["Id"]: use_of(found["HostConfig"]) for found in engine.foreign("another")}
+    assert seen[container] == Use(cpu=0.5, memory_gib=1 / 16)
+    assert container not in {found["Id"] for found in engine.foreign(workspace)}
+    node = EngineNode(engine, place=PLACE, name="gpu1", workspace=workspace, labels={}).discover()
+    assert 0 <= node.capacity["cpu"] <= engine.facts().cpus
