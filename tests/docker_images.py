@@ -131,7 +131,8 @@ def mirrors(folder: Path = Path("/etc/apt")) -> tuple[str, ...]:
     ]
     lines = [line.split("#")[0] for text in texts for line in text.splitlines()]
     found = [url.rstrip("/") for line in lines if re.match(r"deb\s|URIs:", line) for url in re.findall(r"https?://\S+", line)]
-    return tuple(dict.fromkeys([url for url in found if url.endswith("/debian")] + list(MIRRORS)))
+    likely = sorted([url for url in found if "security" not in url], key=lambda url: not url.endswith("/debian"))
+    return tuple(dict.fromkeys([*likely, *MIRRORS]))
 
 
 def _bootstrap(recipe: Debian, made: Path) -> None:
