@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import ipaddress
 import os
@@ -66,9 +67,12 @@ class Daemon:
     """
 
     def __init__(self) -> None:
+        _sweep()
         self.folder = Path(tempfile.mkdtemp(prefix="dla-docker-", dir="/var/tmp"))
+        self._held = (self.folder / "lock").open("w")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
         self.engine = Engine(host=f"unix://{self.folder}/docker.sock")
-        self.bridge = f"dla{self.folder.name[-8:]}"
+        self.bridge = _bridge(self.folder)
         self.options: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -144,24 +148,17 @@ class Daemon:
         finally:
             self._clean()
 
-    def _clean(self) -> None:
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for mount in self.mounts():
-            subprocess.run(["umount", "--lazy", mount], check=False)
-        if Path("/sys/class/net", self.bridge).exists():
-            _ip("link", "delete", self.bridge)
-        shutil.rmtree(self.folder)
-
     def processes(self) -> list[int]:
         """Return the ids of the processes that were started with a path of this daemon's folder: also containerd's."""
-        return sorted(int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if str(self.folder).encode() in _read(path))
+        return _processes(self.folder)
 
     def mounts(self) -> list[str]:
         """Return what is mounted below the folder, the innermost first."""
-        found = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        return [mount for mount in reversed(found) if mount.startswith(f"{self.folder}/")]
+        return _mounts(self.folder)
+
+    def _clean(self) -> None:
+        _clean(self.folder)
+        self._held.close()
 
     def _add_bridge(self) -> None:
         network = unused_network(Path("/proc/net/route").read_text())
@@ -205,6 +202,40 @@ def _networks(routes: str) -> Iterator[ipaddress.IPv4Network]:
 def _docker() -> Any:
     """Import the client, which only some have, where it is used."""
     return importlib.import_module("docker")
+
+
+def _sweep() -> None:
+    """Clean up after daemons whose tests were killed: nobody holds their locks."""
+    for lock in Path("/var/tmp").glob("dla-docker-*/lock"):
+        with suppress(OSError), lock.open() as held:
+            if time.time() - lock.stat().st_mtime > 60:  # a younger one may be about to be locked
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clean(lock.parent)
+
+
+def _clean(folder: Path) -> None:
+    """End what was started in a daemon's folder, and delete it."""
+    for pid in _processes(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for mount in _mounts(folder):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    if Path("/sys/class/net", _bridge(folder)).exists():
+        _ip("link", "delete", _bridge(folder))
+    shutil.rmtree(folder)
+
+
+def _processes(folder: Path) -> list[int]:
+    return sorted(int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in _read(path))
+
+
+def _mounts(folder: Path) -> list[str]:
+    found = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    return [mount for mount in reversed(found) if mount.startswith(f"{folder}/")]
+
+
+def _bridge(folder: Path) -> str:
+    return f"dla{folder.name[-8:]}"
 
 
 def _await_end(pid: str) -> None:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,14 +130,15 @@ def mirrors(folder: Path = Path("/etc/apt")) -> tuple[str, ...]:
     ]
     lines = [line.split("#")[0] for text in texts for line in text.splitlines()]
     found = [url.rstrip("/") for line in lines if re.match(r"deb\s|URIs:", line) for url in re.findall(r"https?://\S+", line)]
-    return tuple(dict.fromkeys([url for url in found if url.endswith("/debian")] + list(MIRRORS)))
+    likely = sorted([url for url in found if "security" not in url], key=lambda url: not url.endswith("/debian"))
+    return tuple(dict.fromkeys([*likely, *MIRRORS]))
 
 
 def _bootstrap(recipe: Debian, made: Path) -> None:
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         raise Unbuildable(f"the image {recipe.name!r} is made by root with debootstrap; on Debian: apt-get install debootstrap")
-    with tempfile.TemporaryDirectory(prefix="dla-image-", dir="/var/tmp") as folder:
-        tree = Path(folder) / "tree"
+    tree = made.with_suffix(".tree")  # beside it: whoever is next removes what was left half done
+    try:
         _unpack_debian(recipe, tree)
         if recipe.wheels:
             target = tree / f"usr/local/lib/python{recipe.python}/dist-packages"
@@ -146,6 +146,8 @@ def _bootstrap(recipe: Debian, made: Path) -> None:
             _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", *wanted])
         excluded = [f"--exclude=./{pattern}" for pattern in (*_DROPPED, *_UNREAD)]
         _run(["tar", "--create", f"--file={made}", f"--directory={tree}", "--numeric-owner", *excluded, "."])
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
 
 
 def _unpack_debian(recipe: Debian, tree: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_network_that_is_routed_is_not_taken():
         ),
         (
             "sources.list.d/debian.sources",
-            "Types: deb\n# http://old.example/debian\nURIs: http://mirror.example/debian\nSuites: bookworm\n",
+            "Types: deb\n# http://old.example/debian\nURIs: http://mirror.example/debian\n",
         ),
     ],
 )
