@@ -93,3 +93,11 @@ def test_constraints_are_plain():
         name, _, version = line.partition("==")
         assert name.replace("-", "").replace("_", "").replace(".", "").isalnum(), line
         assert version.replace(".", "").isalnum(), line
+
+
+@pytest.mark.parametrize("module", ["airflow_dla.operators", "airflow_dla.triggers", "airflow_dla.hooks"])
+def test_no_task_waits_for_scipy_to_be_imported(module: str, tmp_path: Path):
+    """Importing it takes half a second of every task's start, and few rounds need it; nor does anybody load an engine's client ahead."""
+    loaded = _run(IMPORTS, module, home=tmp_path)
+    assert isinstance(loaded, list)
+    assert {"scipy", "docker", "torch"}.isdisjoint(loaded)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from airflow_dla.allocation.table import Floats, Ints
 
@@ -76,7 +75,7 @@ def _candidates(density: Floats, gpus: Ints, capacity: Ints) -> Ints:
 
 def _singles(worth: Floats, capacity: Ints) -> Ints:
     kinds = np.repeat(np.arange(len(capacity)), capacity)
-    rows, columns = linear_sum_assignment(worth[:, kinds], maximize=True)
+    rows, columns = _assigned(worth[:, kinds])
     chosen = np.full(len(worth), -1)
     chosen[rows] = np.where(worth[rows, kinds[columns]] > 0, kinds[columns], -1)
     return chosen
@@ -175,8 +174,15 @@ def _relax(worth: Floats, gpus: Ints, jobs: Ints, free: Ints) -> tuple[Ints, flo
     held = np.zeros(worth.shape, dtype=np.intp)
     units, kinds = np.repeat(jobs, gpus[jobs]), np.repeat(np.arange(len(free)), free)
     each = np.where(gpus[:, None] <= free, worth, 0.0) / gpus[:, None]
-    rows, columns = linear_sum_assignment(each[units[:, None], kinds], maximize=True)
+    rows, columns = _assigned(each[units[:, None], kinds])
     gained = each[units[rows], kinds[columns]]
     useful = gained > 0
     np.add.at(held, (units[rows[useful]], kinds[columns[useful]]), 1)
     return held, float(gained.sum())
+
+
+def _assigned(worth: Floats) -> tuple[Ints, Ints]:
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
+
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    return rows, columns

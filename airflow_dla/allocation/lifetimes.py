@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
+
+from airflow_dla.allocation.normal import ndtr, ndtri
 
 Floats = npt.NDArray[np.float64]
 

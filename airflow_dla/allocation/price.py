@@ -16,8 +16,6 @@ CvxCluster, arXiv 2605.01614, 2026 (convex relaxation, prices, greedy placement)
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from airflow_dla.allocation.admission import Admission
 from airflow_dla.allocation.auction import Bids, read_bids
@@ -116,6 +114,9 @@ def read_room(asked: Asked, offered: Offered, bids: Bids) -> Room:
 
 def _exact(room: Room, value: Floats, order: Ints, where: Ints, bound: float) -> tuple[Ints, float]:
     """Solve for whole bundles by HiGHS; keep `where` unless that is better."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - half a second of each task's start, and few rounds come here
+    from scipy.sparse import csr_array  # noqa: PLC0415 - as above
+
     rows, nodes = np.nonzero(room.allowed[order])
     rows = order[rows]
     fits = (room.size[rows] <= room.free[nodes]).all(axis=1)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtri
 
 from airflow_dla.allocation.lifetimes import left_s
+from airflow_dla.allocation.normal import ndtri
 from airflow_dla.allocation.problem import Policy
 from airflow_dla.allocation.table import Asked, Bools, Floats, Ints, Offered
 

@@ -41,7 +41,7 @@ class Timing:
     renew_s: float = 20.0
     poll_s: float = 1.0
     eager_s: float = 0.2
-    hasty_s: float = 0.02
+    hasty_s: float = 0.005
     reap_s: float = 60.0
     look_s: float = 20.0
     unfollowed_s: float = 1800.0
