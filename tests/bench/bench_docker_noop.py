@@ -61,7 +61,13 @@ def operators(found: Engine, name: str, network: str) -> tuple[Callable[[int], A
             agent={"name": "noop", "image": name, "code": None}, entrypoint=["true"],
         )  # fmt: skip
         docker = DockerOperator(
-            task_id="docker", docker_url=found.host, image=name, command="true", network_mode=network, mount_tmp_dir=False, auto_remove="never"
+            task_id="docker",
+            docker_url=found.host,
+            image=name,
+            command="true",
+            network_mode=network,
+            mount_tmp_dir=False,
+            auto_remove="never",
         )
 
     def ours(number: int) -> Any:

@@ -21,9 +21,11 @@ from typing import Any, NoReturn
 
 
 def enter(home: Path) -> None:
-    """Make a home whose DAGs folder is ``home/dags``, before Airflow is imported."""
+    """Make a home whose DAGs folder is ``home/dags``, before Airflow is imported; its workspace may be given as ``DLA_TEST_CONNECTION``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
     os.environ.clear()
+    if "DLA_TEST_CONNECTION" in kept:
+        kept["AIRFLOW_CONN_DLA_DEFAULT"] = kept["DLA_TEST_CONNECTION"]
     os.environ.update(kept, AIRFLOW_HOME=str(home), AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRFLOW__CORE__DAGS_FOLDER=str(home / "dags"))
 
 
@@ -66,7 +68,7 @@ def _run(file: str, dag_id: str) -> dict[str, Any]:
 
     from airflow_dla.hooks import DlaHook  # noqa: PLC0415 - reads the environment
 
-    ended = DagBag(file).dags[dag_id].test()
+    ended = DagBag(file).dags[dag_id].test(run_conf=json.loads(os.environ.get("DLA_TEST_CONF", "{}")))
     jobs = {attempt.spec.key.task: attempt for attempt in DlaHook().workspace().ledger.jobs() if attempt.spec.key.run == ended.run_id}
     return {
         "states": {ti.task_id: str(ti.state) for ti in ended.get_task_instances()},

@@ -7,19 +7,23 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker_daemon import Engine
+
+from airflow_dla.ledger import connect
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "dags").glob("*.py"), ROOT / "airflow_dla" / "demo" / "digits.py"])
 
 
-def in_airflow(home: Path, command: str, *arguments: str) -> Any:
-    """Run one of in_airflow.py's programs in a home of its own; return its document."""
+def in_airflow(home: Path, command: str, *arguments: str, **more: str) -> Any:
+    """Run one of in_airflow.py's programs in a home of its own, with more variables; return its document."""
     program = [sys.executable, str(Path(__file__).with_name("in_airflow.py")), str(home), command, *arguments]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=110, check=False, cwd=ROOT, env=_with_root())
+    done = subprocess.run(program, capture_output=True, text=True, timeout=110, check=False, cwd=ROOT, env=_with_root() | more)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 
@@ -87,3 +91,21 @@ def test_granted_operators_run(tmp_path: Path) -> None:
     dags = copied(tmp_path)
     ran = in_airflow(tmp_path, "run", str(dags / "granted_operator.py"), "granted_operator")
     assert ran["states"] == dict.fromkeys(["count", "count_again"], "success")
+
+
+@pytest.mark.system
+def test_any_image_runs(tmp_path: Path, docker_engine: Engine, bare_image: str) -> None:
+    """A command in an image without Python reads its input, publishes its output and is measured by what it prints."""
+    dags, ledger = copied(tmp_path), f"sqlite:///{tmp_path}/ledger.db"
+    upgraded = connect(ledger)
+    upgraded.upgrade()
+    upgraded.close()
+    with tempfile.TemporaryDirectory(prefix="dla-files-", dir="/var/tmp") as files:
+        places = {"gpu1": {"kind": "docker", "url": docker_engine.host, "folder": files}}
+        workspace = {"conn_type": "dla", "extra": {"ledger": ledger, "places": places}}
+        more = {"DLA_TEST_CONNECTION": json.dumps(workspace), "DLA_TEST_CONF": json.dumps({"image": bare_image})}
+        ran = in_airflow(tmp_path, "run", str(dags / "any_image.py"), "any_image", **more)
+    assert ran["states"] == {"count": "success"}
+    lines = len((dags / "data" / "points.csv").read_text().splitlines())
+    assert ran["metrics"]["count"] == {"lines": lines}
+    assert ran["outputs"]["count"]["count"]
