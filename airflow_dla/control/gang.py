@@ -157,10 +157,19 @@ class Gang(Follow):
     def _tell_parts(self) -> None:
         """Tell the others what they are, once the first runs."""
         others = self._of_this_start()
-        if self.attempt.state is AttemptState.RUNNING and all(one.grant is not None for one in (self.attempt, *others)):
+        if self.attempt.state is not AttemptState.RUNNING:
+            return
+        if others and "address" not in (self.attempt.handle or {}):
+            self._refuse("its place tells no address where other members could reach it; give nodes=1 and nproc, or another place")
+        elif all(one.grant is not None for one in others):
             told = parts_of(self.attempt, others, self.attempt.handle)
             for part in told[1:]:
                 self.members[part.node_rank].part = part
+
+    def _refuse(self, why: str) -> None:
+        if self.attempt.stop is None:
+            self._say(f"Refused: {why}")
+            self.attempt = self.workspace.ledger.want_stop(self.attempt.id, ExitReason.REFUSED, why=why)
 
     def _share_fate(self) -> None:
         """Stop all when one is to stop or has ended other than well."""

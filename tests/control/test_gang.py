@@ -88,6 +88,19 @@ def test_members_are_told_where_the_first_is(workspace: Workspace, fake_runtime:
     assert any(line.startswith("[member 1] Launched") for line in heard.lines)
 
 
+def test_a_place_without_addresses_is_refused(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Members that could never meet are not left to wait for each other."""
+    fake_runtime.address = ""
+    gang, heard = begin(workspace)
+    step(gang, 6)
+    (last,) = heard.ended
+    assert last.exit is not None
+    assert last.exit.reason is ExitReason.REFUSED
+    assert any("tells no address where other members could reach it" in line for line in heard.lines)
+    assert len(fake_runtime.submits) == 1
+    assert workspace.ledger.leases() == ()
+
+
 def test_the_end_comes_when_all_have_ended(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
     """A success of the first is no success before the others', and every grant comes back."""
     gang, heard, first, second = running(workspace)
