@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_dla.specs import AgentSpec, ModelRef, UriRef
+from airflow_dla.specs import AgentSpec, Distributed, ModelRef, UriRef
 
-__all__ = ["__version__", "agent", "model", "uri"]
+__all__ = ["__version__", "agent", "model", "torchrun", "uri"]
 
 __version__ = "0.1.0"
 
@@ -65,6 +65,32 @@ def model(reference: str, *, missing: str = "error") -> dict[str, Any]:
         When there is no such version: fail, or leave the input out.
     """
     return ModelRef.draft({"model": reference, "missing": missing})
+
+
+def torchrun(nodes: int | str = 1, nproc: int | str = "auto", *, max_restarts: int | str = 0, **more: Any) -> dict[str, Any]:
+    """Spread a job over several processes, as ``torchrun`` does: for ``distributed=`` of an operator.
+
+    Each process finds ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR`` and the rest of
+    torchrun's variables, so that ``torch.distributed.init_process_group("gloo")`` needs nothing more.
+
+    Parameters
+    ----------
+    nodes : int or str
+        How many members, each with the operator's ``request``; ``"1-2"``: two if there is room
+        within ``shrink_after``, else one.
+    nproc : int, "gpu" or "auto"
+        Processes of each: as many as it was granted GPUs; ``"auto"``: or one without any.
+    max_restarts : int
+        How often all begin again from the checkpoint after a program failed or was killed.
+    **more
+        ``shrink_after``; see `Distributed`.
+
+    Examples
+    --------
+    >>> torchrun("1-2", max_restarts=3)
+    {'nodes': [1, 2], 'max_restarts': 3}
+    """
+    return Distributed.draft({"nodes": nodes, "nproc": nproc, "max_restarts": max_restarts, **more})
 
 
 def uri(address: str, *, mode: str = "stream") -> dict[str, Any]:

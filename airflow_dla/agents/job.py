@@ -97,12 +97,16 @@ class Checkpoint:
     versions : path
         Checkpoints that were saved whole, by number.
     say : callable
+    rank : int
+        Of a distributed job; only the first saves.
     """
 
-    def __init__(self, path: Path, versions: Path, say: Say) -> None:
+    def __init__(self, path: Path, versions: Path, say: Say, rank: int = 0) -> None:
         self.path = path
+        self._rank = rank
         self._versions = versions
         self._say = say
+        self._noted = False
 
     def load(self) -> Path | None:
         """Return the folder of the newest checkpoint, None when there is none."""
@@ -114,11 +118,16 @@ class Checkpoint:
     def save(self, source: Union[Callable[[Path], Any], str, Path]) -> Path:
         """Save a new checkpoint whole: a kill in between leaves the one before.
 
+        Any rank but the first of a distributed job saves nothing, says so once, and gets `path`.
+
         Parameters
         ----------
         source : callable or path
             Called with an empty folder to write into; or a file or folder that is copied.
         """
+        if self._rank:
+            self._leave_to_first()
+            return self.path
         saved = complete_versions(self._versions)
         number = (saved[-1] if saved else 0) + 1
         partial = self._versions / f"{number}.partial"
@@ -133,6 +142,11 @@ class Checkpoint:
             shutil.rmtree(self._versions / str(old), ignore_errors=True)
         self._say("checkpoint", version=number, path=str(final))
         return final
+
+    def _leave_to_first(self) -> None:
+        if not self._noted:
+            self._noted = True
+            self._say("note", text=f"job.checkpoint.save does nothing on rank {self._rank}: rank 0 saves for all")
 
 
 def _fill(folder: Path, source: Union[Callable[[Path], Any], str, Path]) -> None:
@@ -173,6 +187,8 @@ class Job:
     threads : int
         Those that fit the granted CPUs; changes with them.
     seed, rank, world_size : int
+        Of a distributed job, what torchrun's variables say; else rank 0 of 1. What any other
+        rank than the first logs, saves and writes as outputs is not kept.
     logged : list of dict
         Everything said with `log`; kept by `fake` only.
     """
@@ -181,11 +197,11 @@ class Job:
         self.args: Dict[str, Any] = dict(file.args)
         self.seed = file.seed
         self.gpus: Tuple[str, ...] = file.gpu_ids
-        self.rank = 0
-        self.world_size = 1
+        self.rank = folder.rank
+        self.world_size = int((file.part or {}).get("world_size", 1))
         self.inputs = {name: _input(name, ref, folder) for name, ref in file.inputs.items()}
         self.outputs: Dict[str, Output] = {name: Output(name, folder.output(name)) for name in file.outputs}
-        self.checkpoint = Checkpoint(folder.checkpoint, folder.versions, say)
+        self.checkpoint = Checkpoint(folder.checkpoint, folder.versions, say, folder.rank)
         self.logged: List[Dict[str, Any]] = []
         self._say = say
         self._stop = stop or Stop()

@@ -101,19 +101,19 @@ class Keeper:
         return conclude(self._job.resized(self._folder), self._folder, self._end, outputs)
 
     def _attempt(self) -> Dict[str, Any]:
-        first = self._job.attempt.rpartition(".")[2] == "1"
-        if self._job.inputs or self._job.outputs or self._job.code or not first:
-            self._beside(lambda: self._staging().fetch(restore=not first))
+        restore = self._job.restores
+        if self._job.inputs or self._job.published or self._job.code or restore:
+            self._beside(lambda: self._staging().fetch(restore=restore))
         if self._stopped():
             return {}
         saver = CheckpointSaver(self._folder, lambda folder: self._staging().save_checkpoint(folder))
         self._work(saver)
         outputs: Dict[str, Any] = {}
         try:
-            if self._end.succeeded and self._job.outputs:
+            if self._end.succeeded and self._job.published:
                 outputs = self._beside(lambda: self._staging().publish()) or {}
         finally:
-            if not self._end.succeeded or len(outputs) < len(self._job.outputs):
+            if not self._end.succeeded or len(outputs) < len(self._job.published):
                 saver.finish(hard=self._end.hard or (self._end.code or 0) < 0)
         return outputs
 

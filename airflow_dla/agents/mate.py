@@ -133,7 +133,7 @@ class Mate:
     def _fetch(self) -> None:
         folder = self._folder
         folder.path.mkdir(exist_ok=True)
-        self._staging.fetch(restore=self._job.attempt.rpartition(".")[2] != "1")
+        self._staging.fetch(restore=self._job.restores)
         out = folder.path / "out"
         for path in (folder.path / "in", out, folder.code, folder.checkpoint, folder.scratch):
             path.mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ class Mate:
 
     def _published(self) -> Tuple[Dict[str, Any], Optional[List[str]]]:
         """Publish the outputs; return them, and what went wrong."""
-        if not self._job.outputs:
+        if not self._job.published:
             return {}, None
         outputs, error = _tried(lambda: daemon.beside(self._publish, self._is_unwanted))
         if outputs is None and error is None:
@@ -173,7 +173,7 @@ class Mate:
         return outputs or {}, error
 
     def _publish(self) -> Dict[str, Any]:
-        for name in self._job.outputs:
+        for name in self._job.published:
             path, shown = self._folder.output(name), f"{INSIDE}/out/{name}"
             if path.parent.is_symlink() or path.is_symlink():
                 raise JobError(f"output {name!r} was replaced by a symbolic link; write files into the folder {shown} itself")

@@ -64,6 +64,7 @@ class JobFile:
     seed: int = 0
     grace_s: float = 30.0
     run_timeout_s: float | None = None
+    part: dict[str, Any] | None = None
     protocol: int = PROTOCOL
 
     @classmethod
@@ -104,17 +105,45 @@ class JobFile:
         return tuple(self.grant.get("gpu_ids", ()))
 
     @property
+    def ranks(self) -> int:
+        """Processes that the work is spread over here."""
+        return int((self.part or {}).get("local_world_size", 1))
+
+    @property
+    def leads(self) -> bool:
+        """Whether its outputs and checkpoints are the job's: those of the first member of a distributed one."""
+        return not (self.part or {}).get("node_rank", 0)
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of the outputs that are published."""
+        return self.outputs if self.leads else ()
+
+    @property
+    def restores(self) -> bool:
+        """Whether there may be a checkpoint: the first attempt of a job has none, one of another member may be told of a later start."""
+        return not self.leads or self.attempt.rpartition(".")[2] != "1"
+
+    @property
     def threads(self) -> int:
-        """Threads that fit the grant: its CPUs, rounded up; all of this process without a grant of CPUs."""
+        """Threads that fit the grant: its CPUs, rounded up; all of this process without a grant of CPUs; its ranks share them."""
         cpus = self.amounts.get("cpu") or len(os.sched_getaffinity(0))
-        return max(1, math.ceil(cpus))
+        return max(1, math.ceil(cpus) // self.ranks)
 
 
 @dataclass(frozen=True)
 class JobFolder:
-    """Where everything of an attempt lies."""
+    """Where everything of an attempt lies.
+
+    Parameters
+    ----------
+    path : path
+    rank : int
+        Of a distributed job: what any but the first writes as outputs goes with the scratch folder.
+    """
 
     path: Path
+    rank: int = 0
 
     @property
     def job(self) -> Path:
@@ -182,7 +211,7 @@ class JobFolder:
 
     def output(self, name: str) -> Path:
         """Folder of an output's files."""
-        return self.path / "out" / name
+        return (self.scratch / f"rank-{self.rank}" if self.rank else self.path) / "out" / name
 
 
 @dataclass(frozen=True)

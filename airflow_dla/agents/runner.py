@@ -1,10 +1,11 @@
 """The runner: calls the user's function or command and says what came of it.
 
-    python FOLDER/agents run JOBDIR [PARENT]
+    python FOLDER/agents run JOBDIR [PARENT [LOCAL_RANK]]
 
 It reads ``job.json``, joins the attempt's limits, sets seeds and threads, runs the
 work in the code folder, checks that every output was written and exits with 0, or
-with 1 after a line of kind ``error``. It dies with its parent.
+with 1 after a line of kind ``error``. It dies with its parent. Of a distributed job's
+several processes here it starts one each, or is that of ``LOCAL_RANK``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, NoReturn, Sequence
 
-from . import command, limits
+from . import command, limits, ranks
 from .ending import CRASHES, end_of, last_line, refuse_empty
 from .job import Job, Stop, scalar
 from .processes import die_with_parent
@@ -38,15 +39,21 @@ def main(arguments: Sequence[str]) -> int:
     folder = JobFolder(Path(arguments[0]))
     if len(arguments) > 1:
         die_with_parent(int(arguments[1]))
+    if len(arguments) > 2:  # noqa: PLR2004 - one of several ranks: it has the limits of the runner that started it
+        return attempt(folder, lambda *_: None, int(arguments[2]))
     return attempt(folder, _join_limits)
 
 
-def attempt(folder: JobFolder, prepare: Callable[[JobFile, JobFolder], None]) -> int:
-    """Run the job of a folder in this process, after its process was prepared; return the exit status."""
+def attempt(folder: JobFolder, prepare: Callable[[JobFile, JobFolder], None], local_rank: int | None = None) -> int:
+    """Run the job of a folder in this process, or all its ranks or one, after its process was prepared; return the exit status."""
     job = JobFile.read(folder.job)
     lines = Lines(job.nonce, 1, folder.lines)
     try:
         prepare(job, folder)
+        if job.ranks > 1 and local_rank is None:
+            return _spread(job, folder, lines)
+        folder = ranks.enter(job, folder, local_rank or 0)
+        lines = ranks.RankLines(job, folder) if job.part else lines
         _run(job.resized(folder), folder, lines)
     except JobError as error:
         return _failed(lines, error.reason, str(error))
@@ -62,6 +69,13 @@ def _join_limits(job: JobFile, folder: JobFolder) -> None:
         limits.join(found.get("folders", ()), lambda: job.resized(folder).cpu_ids)
     except OSError as error:
         raise JobError(f"the job's limits went away before it started: {error}", "lost") from error
+
+
+def _spread(job: JobFile, folder: JobFolder, lines: Lines) -> int:
+    code = ranks.run_all(job, folder, lines)
+    if code < 0:
+        _end_likewise(-code)
+    return code
 
 
 def _failed(lines: Lines, reason: str, message: str) -> int:
@@ -86,7 +100,7 @@ def _run(job: JobFile, folder: JobFolder, lines: Lines) -> None:
         _run_function(job, folder, lines)
     else:
         _run_command(job, folder, lines)
-    for name in job.outputs:
+    for name in () if folder.rank else job.outputs:
         refuse_empty(name, folder.output(name))
         lines.say("output", name=name, path=str(folder.output(name)))
 
@@ -235,7 +249,7 @@ def returned_metrics(entrypoint: str, result: Any) -> dict[str, Any]:
 
 def _run_command(job: JobFile, folder: JobFolder, lines: Lines) -> None:
     words = command.argv(job, folder)
-    readings = command.Readings(job.metrics, lambda values: _say_metrics(lines, values)) if job.metrics else None
+    readings = command.Readings(job.metrics, lambda values: _say_metrics(lines, values)) if job.metrics and not folder.rank else None
     code, tail = command.run(words, folder.code, readings)
     if code == 0:
         return

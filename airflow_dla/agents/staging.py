@@ -81,7 +81,7 @@ class Staging:
             take the outputs later.
         """
         shutil.rmtree(self._arriving, ignore_errors=True)
-        if self._job.outputs:
+        if self._job.published:
             self._told("outputs", self._store.check)
         for name, ref in self._job.inputs.items():
             self._told(f"input {name!r}", functools.partial(self._fetch_input, name, ref))
@@ -95,7 +95,7 @@ class Staging:
     def publish(self) -> dict[str, Any]:
         """Publish every output; return the references by name."""
         found: Dict[str, Any] = {}
-        for name in self._job.outputs:
+        for name in self._job.published:
             found[name] = self._told(f"output {name!r}", functools.partial(self._publish, name), PUBLISH_PATIENCE_S).to_mapping()
         return found
 
@@ -114,8 +114,9 @@ class Staging:
             aside.rename(path / name)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Keep a folder as the job's newest checkpoint."""
-        self._told("checkpoint", lambda: self._store.save_checkpoint(self._job.checkpoint, folder))
+        """Keep a folder as the job's newest checkpoint; only the first member of a distributed job does."""
+        if self._job.leads:
+            self._told("checkpoint", lambda: self._store.save_checkpoint(self._job.checkpoint, folder))
 
     @property
     def _arriving(self) -> Path:

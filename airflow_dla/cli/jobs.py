@@ -6,6 +6,7 @@ import getpass
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from airflow_dla.cli.answer import Answer, listing, metrics, table, when
@@ -153,9 +154,15 @@ def _document(attempt: Attempt) -> dict[str, Any]:
 
 def _row(attempt: Attempt) -> tuple[object, ...]:
     key, granted = attempt.spec.key, attempt.grant.text() if attempt.grant else None
-    task = f"{key.task}[{key.index}]" if key.index >= 0 else key.task
     since = attempt.ended_at or attempt.running_at or attempt.granted_at or attempt.created_at
-    return attempt.job, key.dag, task, key.run, attempt.number, _ending(attempt), granted, when(since)
+    return attempt.job, key.dag, key.instance, key.run, attempt.number, _ending(attempt), granted, when(since)
+
+
+def _members(attempt: Attempt) -> str | None:
+    """Name the jobs of the other members of a distributed job."""
+    spec = attempt.spec
+    others = [replace(spec.key, member=number).id for number in range(1, spec.policy.gang_size)] if spec.distributed else []
+    return ", ".join(others) or None
 
 
 def _text(attempt: Attempt) -> str:
@@ -165,6 +172,7 @@ def _text(attempt: Attempt) -> str:
             "job": attempt.job,
             "attempt": attempt.id,
             "task": attempt.spec.key,
+            "other members": _members(attempt),
             "entrypoint": attempt.spec.entrypoint,
             "state": _ending(attempt),
             "stop wanted": attempt.stop,

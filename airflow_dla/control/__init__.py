@@ -13,7 +13,9 @@ from airflow_dla.control.belonging import Origin, assigned, owner
 from airflow_dla.control.crew import Crew
 from airflow_dla.control.follow import Follow, Listener
 from airflow_dla.control.forecast import AUTO, ComingRun, Forecast, foretold, refresh
+from airflow_dla.control.gang import following
 from airflow_dla.control.launch import launch
+from airflow_dla.control.membership import begun
 from airflow_dla.control.nodes import refresh_nodes
 from airflow_dla.control.prepare import check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.control.reaper import reap
@@ -34,8 +36,10 @@ __all__ = [
     "Workspace",
     "ask",
     "assigned",
+    "begun",
     "check_entrypoint",
     "decide",
+    "following",
     "foretold",
     "keep",
     "keeping_place",

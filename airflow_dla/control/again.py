@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import ExitReason, JobSpec
@@ -24,12 +25,23 @@ def next_spec(ended: Attempt, *, inherited: bool) -> JobSpec | None:
     """
     assert ended.exit is not None
     spec, why = ended.spec, _why(ended.exit.reason, ended.stop)
+    if restart_due(ended, why):
+        return dataclasses.replace(spec, lineage={**_keeping_age(ended), "restart": int(spec.lineage.get("restart", 0)) + 1})
     losses = int(spec.lineage.get("infra_retry", 0)) + (why is not ExitReason.PREEMPTED)
     due = why.infrastructure or (why is ExitReason.STOPPED and inherited)
     if not due or (why is not ExitReason.PREEMPTED and losses > spec.policy.infra_retries):
         return None
-    asked_at = spec.lineage.get("asked_at", ended.created_at)
-    return dataclasses.replace(spec, lineage={**spec.lineage, "infra_retry": losses, "asked_at": asked_at})
+    return dataclasses.replace(spec, lineage={**_keeping_age(ended), "infra_retry": losses})
+
+
+def restart_due(ended: Attempt, why: ExitReason) -> bool:
+    """Whether a distributed job begins again because a program of it failed or was killed."""
+    how, restarts = ended.spec.distributed, int(ended.spec.lineage.get("restart", 0))
+    return how is not None and why in {ExitReason.USER_ERROR, ExitReason.KILLED} and restarts < how.max_restarts
+
+
+def _keeping_age(ended: Attempt) -> dict[str, Any]:
+    return {**ended.spec.lineage, "asked_at": ended.spec.lineage.get("asked_at", ended.created_at)}
 
 
 def keeping_place(spec: JobSpec, last: Attempt | None) -> JobSpec:
@@ -61,10 +73,16 @@ def said_of_next(ended: Attempt, spec: JobSpec) -> str:
         Of the next one.
     """
     assert ended.exit is not None
+    restarts = int(spec.lineage.get("restart", 0))
     told = ended.exit.message or ended.stop_why or ended.exit.reason.value
     if _why(ended.exit.reason, ended.stop) is ExitReason.PREEMPTED:
         return (
             f"Attempt {ended.number} made way ({told}); the job keeps its place in the queue and its Airflow try, "
             "and goes on from its newest checkpoint when it is granted again."
+        )
+    if spec.distributed is not None and restarts > int(ended.spec.lineage.get("restart", 0)):
+        return (
+            f"Attempt {ended.number} failed: {told}; all begin again from the newest checkpoint "
+            f"({restarts} of {spec.distributed.max_restarts})."
         )
     return f"Attempt {ended.number} ended: {told}; trying again ({spec.lineage['infra_retry']} of {spec.policy.infra_retries})."

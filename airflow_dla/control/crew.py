@@ -138,7 +138,7 @@ class Crew:
         if not self._follows or time.monotonic() - self._renewed_at < timing.renew_s:
             return False
         ledger.heartbeat(self.workspace.follower, self.workspace.kind, self.workspace.host)
-        ledger.renew([follow.attempt.id for follow in self._follows], holder=self.workspace.follower, lease_s=timing.lease_s)
+        ledger.renew([one for follow in self._follows for one in follow.ids], holder=self.workspace.follower, lease_s=timing.lease_s)
         self._clock.set()
         self._renewed_at = time.monotonic()
         reap(self.workspace)
@@ -182,10 +182,11 @@ class Crew:
     def _forget(self, follow: Follow) -> None:
         self._follows.pop(follow, None)
         self._failed.pop(follow, None)
-        self._saved.pop(follow.attempt.id, None)
+        for attempt in follow.ids:
+            self._saved.pop(attempt, None)
 
     def _save_offsets(self) -> None:
-        offsets = {follow.attempt.id: follow.offset for follow in self._follows}
+        offsets = {attempt: offset for follow in self._follows for attempt, offset in follow.offsets.items()}
         moved = {attempt: offset for attempt, offset in offsets.items() if self._saved.get(attempt) != offset}
         if moved:
             self.workspace.ledger.save_offsets(moved)

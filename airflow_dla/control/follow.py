@@ -11,6 +11,7 @@ from typing import Final
 from airflow_dla.control.again import next_spec, said_of_next
 from airflow_dla.control.launch import launch
 from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
+from airflow_dla.control.membership import parts_of
 from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
 from airflow_dla.control.silence import written_off
@@ -18,7 +19,7 @@ from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import Conflict, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime import Runtime
-from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
+from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec, Part
 
 #: An attempt that its runtime does not know is lost when it was not found so many times in a row.
 _LOST_AFTER: Final = 3
@@ -152,6 +153,16 @@ class Follow:
                     runtime.cancel(self.attempt.id, reason)
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """The attempts whose leases are renewed."""
+        return (self.attempt.id,)
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """How far logs have been passed on, by attempt."""
+        return {self.attempt.id: self.offset}
+
+    @property
     def eager(self) -> bool:
         """Whether something is about to happen, so that the next step should come soon."""
         young = time.monotonic() - self.began < 5.0  # noqa: PLR2004 - quick jobs end within seconds
@@ -199,7 +210,7 @@ class Follow:
             self._say(f"Granted {grant.text()}: {grant.reason}")
         self._launching = True
         try:
-            self.attempt = launch(self.workspace, self.attempt, self._secrets)
+            self.attempt = launch(self.workspace, self.attempt, self._secrets, self._part())
         except Conflict as conflict:
             self._say(f"Not launched: {conflict}")
             return
@@ -207,7 +218,7 @@ class Follow:
             self._say(f"Launching: {progress}")
             return
         except LaunchRefused as refused:
-            self.attempt = self.workspace.ledger.finish(self.attempt.id, Exit(reason=ExitReason.REFUSED, message=str(refused)))
+            self._finish(Exit(reason=ExitReason.REFUSED, message=str(refused)))
             return
         self._launched_at = time.monotonic()
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")
@@ -226,13 +237,13 @@ class Follow:
         self._pass_on_log(last=not status.alive)
         self._missing = 0 if status.alive or status.exit else self._missing + 1
         if status.exit is not None:
-            self.attempt = self.workspace.ledger.finish(self.attempt.id, status.exit)
+            self._finish(status.exit)
         elif self._missing >= _LOST_AFTER:
             runtime.cancel(self.attempt.id, ExitReason.LOST)
             lost = Exit(
                 reason=ExitReason.LOST, message="its process disappeared without a trace (killed with its keeper, or the host restarted)"
             )
-            self.attempt = self.workspace.ledger.finish(self.attempt.id, lost)
+            self._finish(lost)
 
     def _answered(self) -> None:
         if self._silent and self.attempt.grant is not None:
@@ -246,7 +257,23 @@ class Follow:
         self._say(str(error))
         if self.attempt.grant is not None and written_off(self.workspace, self.attempt.grant.node):
             silence = f"node {self.attempt.grant.node} has not answered for {self.workspace.timing.silent_s:g} s: {error}"
-            self.attempt = self.workspace.ledger.finish(self.attempt.id, Exit(reason=ExitReason.LOST, message=silence))
+            self._finish(Exit(reason=ExitReason.LOST, message=silence))
+
+    def _part(self) -> Part | None:
+        """Return what it is of a distributed job."""
+        return parts_of(self.attempt, ())[0] if self.attempt.spec.distributed else None
+
+    def _finish(self, exit_: Exit) -> None:
+        """Record the end that was found."""
+        self.attempt = self.workspace.ledger.finish(self.attempt.id, exit_)
+
+    def _next(self) -> JobSpec | None:
+        """Return the job of the next attempt, None when the job is over."""
+        return self._next_of(self.attempt)
+
+    def _next_of(self, ended: Attempt) -> JobSpec | None:
+        inherited = self.inherited_until is not None and self._now < self.inherited_until
+        return None if self._stopping else next_spec(ended, inherited=inherited)
 
     def _pass_on_stop(self, runtime: Runtime) -> None:
         """Ask the runtime for the stop that is wanted, again and again while nothing comes of it."""
@@ -286,8 +313,7 @@ class Follow:
         self.workspace.metrics.incr("dla.job.ended", tags={"reason": exit_.reason.value})
         if self.attempt.running_at and self.attempt.ended_at:
             self.workspace.metrics.timing("dla.job.run", self.attempt.ended_at - self.attempt.running_at)
-        inherited = self.inherited_until is not None and self._now < self.inherited_until
-        spec = None if self._stopping else next_spec(self.attempt, inherited=inherited)
+        spec = self._next()
         if spec is not None:
             self._go_on(spec)
             return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from airflow_dla.control.membership import member_key
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime import Launch
-from airflow_dla.specs import Grant, JobFile
+from airflow_dla.specs import Grant, JobFile, Part
 
 
-def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | None = None) -> Attempt:
+def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | None = None, part: Part | None = None) -> Attempt:
     """Hand a granted attempt to the runtime of its node and remember that it runs.
 
     Safe to call twice and from two processes: the runtime starts an attempt once. One whose
@@ -26,14 +27,14 @@ def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | 
     assert begun.lease is not None
     grant = begun.lease.target or begun.lease.grant
     runtime = workspace.runtime(grant.node)
-    return workspace.ledger.record_launch(begun.id, runtime.submit(what_runs(workspace, begun, grant, secrets or {})))
+    return workspace.ledger.record_launch(begun.id, runtime.submit(what_runs(workspace, begun, grant, secrets or {}, part)))
 
 
-def what_runs(workspace: Workspace, attempt: Attempt, grant: Grant, secrets: Mapping[str, str]) -> Launch:
+def what_runs(workspace: Workspace, attempt: Attempt, grant: Grant, secrets: Mapping[str, str], part: Part | None = None) -> Launch:
     """Return what a runtime gets of an attempt."""
     spec, key = attempt.spec, attempt.spec.key
     return Launch(
-        job=job_file(workspace, attempt, grant),
+        job=job_file(workspace, attempt, grant, part),
         secrets=secrets,
         image=spec.agent.image,
         volumes=spec.agent.volumes,
@@ -42,8 +43,8 @@ def what_runs(workspace: Workspace, attempt: Attempt, grant: Grant, secrets: Map
     )
 
 
-def job_file(workspace: Workspace, attempt: Attempt, grant: Grant) -> JobFile:
-    """Return what the runner gets."""
+def job_file(workspace: Workspace, attempt: Attempt, grant: Grant, part: Part | None = None) -> JobFile:
+    """Return what the runner gets; the checkpoints of a distributed job are its first member's."""
     spec = attempt.spec
     return JobFile(
         attempt=attempt.id,
@@ -51,7 +52,7 @@ def job_file(workspace: Workspace, attempt: Attempt, grant: Grant) -> JobFile:
         entrypoint=spec.entrypoint,
         grant=grant,
         store=workspace.store.url,
-        checkpoint=attempt.job,
+        checkpoint=member_key(spec.key, 0).id,
         args=spec.args,
         inputs=spec.inputs,
         outputs=spec.outputs,
@@ -61,4 +62,5 @@ def job_file(workspace: Workspace, attempt: Attempt, grant: Grant) -> JobFile:
         seed=spec.seed,
         grace_s=spec.policy.grace_s,
         run_timeout_s=spec.policy.run_timeout_s,
+        part=part,
     )

@@ -13,7 +13,7 @@ from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from airflow_dla.control import Follow, Listener, Workspace
+from airflow_dla.control import Listener, Workspace, following
 from airflow_dla.hooks.workspace import crew_of
 from airflow_dla.specs import ExitReason
 
@@ -43,7 +43,7 @@ def stop_run(workspace: Workspace, dag: str, run: str) -> None:
     for attempt in live:
         over = threading.Event()
         listener = Listener(ended=lambda _attempt, over=over: over.set())  # type: ignore[misc]
-        crew_of(workspace).join_and_stop(Follow(workspace, attempt, listener), ExitReason.STOPPED)
+        crew_of(workspace).join_and_stop(following(workspace, attempt, listener), ExitReason.STOPPED)
         over.wait(attempt.spec.policy.grace_s + _PATIENCE_S)
     with create_session() as session:
         found = session.scalar(select(DagRun).where(DagRun.dag_id == dag, DagRun.run_id == run))

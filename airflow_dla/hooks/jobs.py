@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from airflow.sdk import BaseHook
 
-from airflow_dla.control import AUTO, Follow, Listener, Workspace, foretold, keeping_place, refuse_never_grantable, run_round
+from airflow_dla.control import AUTO, Follow, Listener, Workspace, following, foretold, keeping_place, refuse_never_grantable, run_round
 from airflow_dla.errors import JobError, LedgerUnavailable
 from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
 from airflow_dla.ledger import Attempt
@@ -118,7 +118,7 @@ class JobHook(BaseHook):
         workspace, self._over = self.get_conn(), threading.Event()
         said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         secrets = {name: resolve_secret(where) for name, where in attempt.spec.agent.secrets.items()}
-        follow = self._follow = Follow(
+        follow = self._follow = following(
             workspace, attempt, _listener(said, self._over), inherited_until=self.inherited_until, secrets=secrets
         )
         crew_of(workspace).join(follow)

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from airflow_dla.control import AUTO, Origin, Workspace, assigned, check_entrypoint, resolve_inputs, ship_code
+from airflow_dla.control import AUTO, Origin, Workspace, assigned, begun, check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.operators.placing import Placing, placed
@@ -34,6 +34,7 @@ class Fields:
     outputs : sequence of str
     dag_folder : path
         Where the DAG file lies; code folders are relative to it.
+    distributed : mapping or None
     """
 
     agent: Any
@@ -45,6 +46,7 @@ class Fields:
     policy: Any
     verb: str
     dag_folder: Path
+    distributed: Any = None
 
 
 def job_key(context: Context) -> JobKey:
@@ -96,7 +98,7 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
     if placing.note:
         log.info(placing.note)
     args = dict(fields.args or {})
-    return JobSpec.from_mapping(
+    spec = JobSpec.from_mapping(
         {
             "key": key.to_mapping(),
             "agent": agent.to_mapping(),
@@ -108,6 +110,7 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
             "request": _labelled(dict(settings.request) if asked is None else asked.to_mapping(), placing),
             "policy": policy.to_mapping(),
             "seed": args.get("seed", 0),
+            "distributed": fields.distributed,
             "lineage": {
                 **more,
                 **({"pinned": placing.node} if placing.node else {}),
@@ -117,6 +120,7 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
         },
         where,
     )
+    return begun(spec, where)
 
 
 def _labelled(request: dict[str, Any], placing: Placing) -> dict[str, Any]:

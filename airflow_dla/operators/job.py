@@ -51,6 +51,8 @@ class JobOperator(BaseOperator):
         for memory, twice what that had.
     policy : dict, optional
         ``{place, team, priority, preemptible, wait_timeout, run_timeout, infra_retries, grace, overrides}``
+    distributed : dict, optional
+        What `airflow_dla.torchrun` returns: several processes that train one model together.
     deferrable : bool
         Wait in the triggerer, holding no worker slot, whatever ``default_deferrable`` says.
     dla_conn_id : str
@@ -62,7 +64,7 @@ class JobOperator(BaseOperator):
     verb: ClassVar[str] = "job"
     #: Seconds to wait here for a job that may be quick, before deferring.
     quick_s: ClassVar[float] = 3.0
-    template_fields: Sequence[str] = ("agent", "entrypoint", "args", "inputs", "outputs", "request", "policy", "dla_conn_id")
+    template_fields: Sequence[str] = ("agent", "entrypoint", "args", "inputs", "outputs", "request", "policy", "distributed", "dla_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"agent": "json", "args": "json", "inputs": "json", "policy": "json"}
     operator_extra_links: Collection[BaseOperatorLink] = (JobLogLink(), ArtifactLink())
     ui_color = "#e8f4ea"
@@ -77,6 +79,7 @@ class JobOperator(BaseOperator):
         outputs: Sequence[str] = (),
         request: Mapping[str, Any] | str | None = None,
         policy: Mapping[str, Any] | None = None,
+        distributed: Mapping[str, Any] | None = None,
         deferrable: bool = True,
         dla_conn_id: str = DlaHook.default_conn_name,
         retries: int | None = 2,
@@ -92,6 +95,7 @@ class JobOperator(BaseOperator):
         self.outputs = outputs
         self.request = request
         self.policy = policy
+        self.distributed = distributed
         self.deferrable = deferrable
         self.dla_conn_id = dla_conn_id
 
@@ -150,7 +154,18 @@ class JobOperator(BaseOperator):
     def fields(self) -> Fields:
         """Return the rendered fields as the author gave them."""
         folder = Path(self.dag.fileloc).parent
-        return Fields(self.agent, self.entrypoint, self.args, self.inputs, self.outputs, self.request, self.policy, self.verb, folder)
+        return Fields(
+            self.agent,
+            self.entrypoint,
+            self.args,
+            self.inputs,
+            self.outputs,
+            self.request,
+            self.policy,
+            self.verb,
+            folder,
+            self.distributed,
+        )
 
     def on_kill(self) -> None:
         """Stop the job: Airflow wants this task to end."""

@@ -82,7 +82,7 @@ def _stop(dag: str, run: str, task: str | None, index: int | None) -> None:
 
 
 def _stop_in(conn_id: str, dag: str, marked: Callable[[JobKey], bool]) -> None:
-    from airflow_dla.control import Follow, Listener  # noqa: PLC0415 - loaded by every process, needed in one
+    from airflow_dla.control import Listener, following  # noqa: PLC0415 - loaded by every process, needed in one
     from airflow_dla.hooks.workspace import DlaHook, crew_of  # noqa: PLC0415
     from airflow_dla.specs import ExitReason  # noqa: PLC0415
 
@@ -92,7 +92,7 @@ def _stop_in(conn_id: str, dag: str, marked: Callable[[JobKey], bool]) -> None:
         log.info("Stopping %s: its task was marked", attempt.id)
         stopped = workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
         if not stopped.ended and stopped.grant and stopped.grant.node in workspace.runtimes:
-            crew_of(workspace).join_and_stop(Follow(workspace, stopped, Listener()), ExitReason.STOPPED)
+            crew_of(workspace).join_and_stop(following(workspace, stopped, Listener()), ExitReason.STOPPED)
 
 
 def connections(dag: str, task: str | None) -> Iterator[str]:

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, Node
 
-#: What names a launched attempt in its runtime: plain JSON, kept in the ledger.
+#: What names a launched attempt in its runtime: plain JSON, kept in the ledger. Its ``address``, if it
+#: has one, is where other members of a distributed job reach what runs there.
 Handle = Mapping[str, Any]
 
 

@@ -85,7 +85,7 @@ class LocalRuntime:
         """
         folder = self._folder(launch.job.attempt)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = {"node": self.node, "folder": str(folder)}
+        handle = {"node": self.node, "folder": str(folder), "address": "127.0.0.1"}
         deadline = time.monotonic() + _STARTING_S
         while not _begun(folder) and time.monotonic() < deadline:
             with locked(folder) as lock:

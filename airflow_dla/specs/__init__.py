@@ -7,6 +7,7 @@ writes itself as a plain mapping (``from_mapping``, ``to_mapping``).
 """
 
 from airflow_dla.specs.agents import NO_AGENT, VERBS, AgentSpec, Entrypoint
+from airflow_dla.specs.distributed import Distributed, Part, parts
 from airflow_dla.specs.forecast import Expected
 from airflow_dla.specs.grants import Demand, Grant, Held, Node, Reason, Step, Unblock, describe_amounts
 from airflow_dla.specs.jobs import PROTOCOL, JobKey, JobPolicy, JobSpec
@@ -30,6 +31,7 @@ __all__ = [
     "ArtifactRef",
     "AttemptState",
     "Demand",
+    "Distributed",
     "Entrypoint",
     "Exit",
     "ExitReason",
@@ -43,6 +45,7 @@ __all__ = [
     "KeeperFile",
     "ModelRef",
     "Node",
+    "Part",
     "PlacePolicy",
     "PlaceSpec",
     "Range",
@@ -56,6 +59,7 @@ __all__ = [
     "UriRef",
     "describe_amounts",
     "mig_profile",
+    "parts",
     "public_url",
     "reference",
     "unit_of",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs.agents import AgentSpec, Entrypoint
+from airflow_dla.specs.distributed import Distributed
 from airflow_dla.specs.references import ArtifactRef, Reference, reference
 from airflow_dla.specs.resources import Request
 from airflow_dla.specs.spec import Spec, spec_field
@@ -52,6 +53,8 @@ class JobKey(Spec):
         Airflow's ids.
     index : int
         Map index, -1 when the task is not mapped.
+    member : int
+        Which member of a distributed job; 0 is the job itself.
     """
 
     called: ClassVar[str] = "job key"
@@ -60,6 +63,7 @@ class JobKey(Spec):
     run: str = spec_field(text)
     task: str = spec_field(text)
     index: int = spec_field(integer, default=-1)
+    member: int = spec_field(natural, default=0)
 
     def __post_init__(self) -> None:
         if self.index < -1:
@@ -68,12 +72,17 @@ class JobKey(Spec):
     @property
     def id(self) -> str:
         """Twenty hexadecimal digits, the same in every process: good for labels and folders."""
-        written = json.dumps([self.dag, self.run, self.task, self.index])
+        written = json.dumps([self.dag, self.run, self.task, self.index, *([self.member] if self.member else [])])
         return hashlib.sha256(written.encode()).hexdigest()[:20]
 
-    def __str__(self) -> str:
+    @property
+    def instance(self) -> str:
+        """The task within its run: with its map index, and its number as a member."""
         mapped = f"[{self.index}]" if self.index >= 0 else ""
-        return f"{self.dag}.{self.task}{mapped} ({self.run})"
+        return f"{self.task}{mapped}{f' member {self.member}' if self.member else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.dag}.{self.instance} ({self.run})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +166,8 @@ class JobSpec(Spec):
     seed : int
     expected_s : float or None
         How long it is expected to run, s, from earlier runs of the task.
+    distributed : `Distributed` or None
+        How it is spread over several processes.
     lineage : mapping
         What else is worth remembering: git commit, data interval, try number, conf.
     """
@@ -175,6 +186,7 @@ class JobSpec(Spec):
     code: ArtifactRef | None = spec_field(optional(ArtifactRef.from_mapping), default=None)
     seed: int = spec_field(natural, default=0)
     expected_s: float | None = spec_field(optional(positive(number)), default=None)
+    distributed: Distributed | None = spec_field(optional(Distributed.from_mapping), default=None)
     lineage: Mapping[str, Any] = spec_field(mapping_of(json_value), factory=dict)
     protocol: int = spec_field(protocol, default=PROTOCOL, always=True)
 

@@ -44,6 +44,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from airflow_dla.specs.agents import Entrypoint, setting, variable
+from airflow_dla.specs.distributed import Part
 from airflow_dla.specs.grants import Grant
 from airflow_dla.specs.jobs import PROTOCOL, protocol
 from airflow_dla.specs.references import ArtifactRef, Reference, public_url, reference
@@ -87,6 +88,8 @@ class JobFile(Spec):
         The job's limits.
     run_timeout_s : float or None
         The keeper stops the work after so many seconds, followed or not.
+    part : `Part` or None
+        What it is of a distributed job. Only the first member publishes anything.
     """
 
     called: ClassVar[str] = "job.json"
@@ -106,7 +109,13 @@ class JobFile(Spec):
     seed: int = spec_field(natural, default=0)
     grace_s: float = spec_field(amount, default=30.0)
     run_timeout_s: float | None = spec_field(optional(positive(number)), default=None)
+    part: Part | None = spec_field(optional(Part.from_mapping), default=None)
     protocol: int = spec_field(protocol, default=PROTOCOL, always=True)
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of the outputs that are published: none of any but the first member of a distributed job."""
+        return () if self.part is not None and self.part.node_rank else self.outputs
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import BaseHook, Variable
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_dla.control import Follow, Listener, Workspace
+from airflow_dla.control import Follow, Listener, Workspace, following
 from airflow_dla.errors import LedgerUnavailable, NotFound
 from airflow_dla.hooks.workspace import DlaHook, crew_of, open_workspace, resolve_secret
 from airflow_dla.ledger import Attempt
@@ -107,7 +107,7 @@ class JobTrigger(BaseTrigger):
     async def _follow(self, workspace: Workspace, attempt: Attempt) -> TriggerEvent:
         said: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         secrets = {name: await _asecret(where) for name, where in attempt.spec.agent.secrets.items()}
-        follow = self._following = Follow(
+        follow = self._following = following(
             workspace, attempt, _listener(said), deadline=self.deadline, inherited_until=self.inherited_until, secrets=secrets
         )
         crew = crew_of(workspace)
@@ -132,7 +132,7 @@ class JobTrigger(BaseTrigger):
         follow = self._following
         if follow is None:
             workspace = await self._workspace()
-            follow = Follow(workspace, await in_ledger_pool(find_attempt, workspace, self.attempt), Listener())
+            follow = following(workspace, await in_ledger_pool(find_attempt, workspace, self.attempt), Listener())
         crew_of(follow.workspace).join_and_stop(follow, ExitReason.STOPPED)
 
 

@@ -14,7 +14,7 @@ from contracts.runtime import job_file
 from airflow_dla import specs
 from airflow_dla.agents import protocol
 from airflow_dla.agents.ending import Ending, conclude
-from airflow_dla.specs import ArtifactRef, Exit, ExitReason, Grant, JobFile, UriRef
+from airflow_dla.specs import ArtifactRef, Exit, ExitReason, Grant, JobFile, Part, UriRef
 
 
 def test_constants():
@@ -36,7 +36,9 @@ def test_job_file_is_read_as_written(tmp_path: Path):
     full = job_file(
         "job.3", ["python", "x.py"], args={"a": [1]}, outputs=("model",), seed=7, code=ArtifactRef(digest=digest, kind="code"),
         inputs={"train": ArtifactRef(digest=digest), "far": UriRef(uri="s3://b/x")}, metrics={"a": "(.)"}, env={"A": "1"},
-        run_timeout_s=5.0, grant=Grant(id="job.3", node="n", amounts={"cpu": 1.5}, cpu_ids=(0, 1), gpu_ids=("0",)),
+        run_timeout_s=5.0,
+        part=Part(run_id="job.3", node_rank=1, nodes=2, first_rank=1, world_size=2, port=20_001),
+        grant=Grant(id="job.3", node="n", amounts={"cpu": 1.5}, cpu_ids=(0, 1), gpu_ids=("0",)),
     )  # fmt: skip
     for written in (full, job_file()):
         (tmp_path / "job.json").write_text(json.dumps(written.to_mapping()))

@@ -11,7 +11,7 @@ import pytest
 from fixtures_workspace import job_spec
 
 from airflow_dla.cli.reach import Reach
-from airflow_dla.control import Workspace, launch, run_round
+from airflow_dla.control import Listener, Workspace, begun, following, launch, run_round
 from airflow_dla.hooks.workspace import open_workspace
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import ExitReason, Node
@@ -100,3 +100,16 @@ def test_a_job_that_is_not(dla: Any, connection: str) -> None:
         ended = dla("jobs", verb, "nobody", "--conn-id", connection)
         assert (ended.status, ended.out) == (1, "")
         assert "there is no job 'nobody'" in ended.err
+
+
+def test_members_of_a_distributed_job_are_told_apart(dla: Any, workspace: Workspace) -> None:
+    """Each is listed with its number, shown and stopped by its own id."""
+    spec = begun(job_spec("spread", distributed={"nodes": 2}, request={"cpu": 0.1, "memory": "64MiB"}), "t")
+    gang = following(workspace, workspace.ledger.open_attempt(spec), Listener())
+    gang.step(gang.attempt, workspace.ledger.now())
+    rows = dla("jobs", "list", *HERE).out.splitlines()[1:]
+    assert sorted(" ".join(row.split()[1:5]) for row in rows) == ["d spread member 1", "d spread r 1"]
+    listed = dla("jobs", "list", *HERE, "--json").document["jobs"]
+    (member,) = [one["job"] for one in listed if one["key"].get("member")]
+    assert "d.spread member 1 (r)" in dla("jobs", "show", member, *HERE).out
+    assert member in dla("jobs", "show", gang.attempt.job, *HERE).out

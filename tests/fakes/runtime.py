@@ -43,6 +43,8 @@ class FakeRuntime:
         What every new attempt has in its log.
     obstacles : list of DlaError
         What the next submits raise, one each.
+    address : str
+        Where other members reach an attempt; empty where nobody can.
     on_resize : callable
         Called in the middle of each `resize` with the attempt and the grant.
     """
@@ -56,6 +58,7 @@ class FakeRuntime:
         self.submits: list[str] = []
         self.cancels: list[tuple[str, ExitReason]] = []
         self.first_words = b""
+        self.address = "10.0.0.1"
         self.obstacles: list[DlaError] = []
         self.on_resize: Callable[[str, Grant], None] = lambda _attempt, _grant: None
         self._broken: DlaError | None = None
@@ -75,7 +78,7 @@ class FakeRuntime:
         self.submits.append(label)
         if label not in self.stops:
             self.attempts.setdefault(label, FakeAttempt(launch, log=self.first_words))
-        return {"node": self.node, "attempt": label}
+        return {"node": self.node, "attempt": label, **({"address": self.address} if self.address else {})}
 
     def status(self, attempt: str) -> Status:
         """Return whether it runs, and its exit."""

@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from fixtures_airflow import MakeTask, context
 
+from airflow_dla import torchrun
 from airflow_dla.errors import JobFailed
 from airflow_dla.hooks import DlaHook
 from airflow_dla.ledger import Decision
@@ -225,3 +226,17 @@ def test_a_request_in_a_word_that_nobody_knows_is_refused(make_task: MakeTask) -
     task = make_task(JobOperator, entrypoint="agent_code:write", request="plenty")
     with pytest.raises(AirflowFailException, match="'auto' to learn it from earlier runs, got 'plenty'"):
         task.execute(context("t"))
+
+
+def test_a_job_spread_over_members(make_task: MakeTask) -> None:
+    """``distributed=`` may hold templates; the first member's outputs and metrics are the task's."""
+    small = {"cpu": 0.25, "memory": "64MiB"}
+    how = torchrun("{{ params.nodes }}", max_restarts=1)
+    task = make_task(
+        JobOperator, entrypoint="agent_code:write", outputs=["out"], args={"sleep": 0.1}, request=small, distributed=how, deferrable=False
+    )
+    task.distributed = {**task.distributed, "nodes": "2"}
+    values = task.execute(context("t"))
+    assert (values["out"]["dla"], values["accuracy"]) == ("artifact", 0.9)
+    ends = [ledger().last_attempt(JobKey(dag="d", run="r", task="t", member=number).id) for number in (0, 1)]
+    assert [(end.number, end.exit.reason, sorted(end.exit.outputs)) for end in ends] == [(1, "succeeded", ["out"]), (1, "succeeded", [])]

@@ -196,7 +196,7 @@ def test_kill_of_the_keeper(local: LocalRuntime, launch: Make):
     wait_until(lambda: not local.status("job.1").alive, 5)
     assert local.status("job.1") == Status(alive=False)
     assert processes_of(local) == set()
-    assert local.submit(launch(entrypoint=SLEEP)) == {"node": "laptop", "folder": str(local.root / "job.1")}
+    assert local.submit(launch(entrypoint=SLEEP)) == {"node": "laptop", "folder": str(local.root / "job.1"), "address": "127.0.0.1"}
     assert not local.status("job.1").alive
 
 

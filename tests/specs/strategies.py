@@ -12,6 +12,7 @@ from airflow_dla.specs import (
     AgentSpec,
     ArtifactRef,
     Demand,
+    Distributed,
     Entrypoint,
     Exit,
     ExitReason,
@@ -24,6 +25,7 @@ from airflow_dla.specs import (
     KeeperFile,
     ModelRef,
     Node,
+    Part,
     PlacePolicy,
     PlaceSpec,
     Range,
@@ -207,7 +209,28 @@ expected = st.builds(
     priority=integers,
     place=texts,
 )
-keys = st.builds(JobKey, dag=texts, run=texts, task=texts, index=st.integers(-1, 10_000))
+keys = st.builds(JobKey, dag=texts, run=texts, task=texts, index=st.integers(-1, 10_000), member=naturals)
+sizes = st.integers(1, 10_000)
+spreads = st.builds(
+    Distributed,
+    nodes=st.tuples(sizes, sizes).map(lambda ends: (min(ends), max(ends))),
+    nproc=sizes | st.sampled_from(["gpu", "auto"]),
+    max_restarts=naturals,
+    shrink_after_s=amounts,
+)
+job_parts = st.builds(
+    Part,
+    run_id=texts,
+    node_rank=naturals,
+    nodes=sizes,
+    first_rank=naturals,
+    local_world_size=sizes,
+    world_size=sizes,
+    address=texts,
+    port=sizes,
+    restarts=naturals,
+    max_restarts=naturals,
+)
 policies = st.builds(
     JobPolicy,
     place=texts,
@@ -237,6 +260,7 @@ jobs = st.builds(
     code=st.none() | artifacts,
     seed=naturals,
     expected_s=st.none() | lengths,
+    distributed=st.none() | spreads,
     lineage=json_mappings,
     protocol=protocols,
 )
@@ -256,6 +280,7 @@ job_files = st.builds(
     code=st.none() | artifacts,
     seed=naturals,
     grace_s=amounts,
+    part=st.none() | job_parts,
     run_timeout_s=st.none() | lengths,
     protocol=protocols,
 )
@@ -325,6 +350,7 @@ WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
     AgentSpec: agents,
     ArtifactRef: artifacts,
     Demand: demands,
+    Distributed: spreads,
     Exit: exits,
     Expected: expected,
     Grant: grants,
@@ -337,6 +363,7 @@ WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
     Node: nodes,
     PlacePolicy: place_policies,
     PlaceSpec: places,
+    Part: job_parts,
     Reason: reasons,
     Request: requests(),
     TeamSpec: teams,

@@ -27,8 +27,8 @@ _PYTHONS: Final = ("python3", "python")
 
 
 def needs_runner(job: JobFile, secrets: Mapping[str, str]) -> bool:
-    """Return whether a job needs the runner in the container: a function, secrets to hand over, metrics to read."""
-    return job.entrypoint.function is not None or bool(secrets) or bool(job.metrics)
+    """Return whether a job needs the runner in the container: a function, ranks to start, secrets to hand over, metrics to read."""
+    return job.entrypoint.function is not None or job.part is not None or bool(secrets) or bool(job.metrics)
 
 
 def refuse_without_python(job: JobFile, image: str) -> None:
@@ -43,6 +43,8 @@ def refuse_without_python(job: JobFile, image: str) -> None:
             f"image {image!r} has no python3 on its PATH, which the function {job.entrypoint.function} needs; use an image with "
             "Python 3.8 or later, or a command"
         )
+    if job.part is not None:
+        raise LaunchRefused(f"image {image!r} has no python3 on its PATH, which distributed= needs to start ranks; use an image with one")
 
 
 def python_candidates(image: Image) -> tuple[str, ...]:

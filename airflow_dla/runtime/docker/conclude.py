@@ -177,7 +177,7 @@ def _stopped(end: _Ending, stop: Stop) -> str:
 
 
 def _well(end: _Ending) -> tuple[ExitReason, str]:
-    missing = [name for name in end.job.outputs if end.staged is not None and name not in end.staged.outputs]
+    missing = [name for name in end.job.published if end.staged is not None and name not in end.staged.outputs]
     if not missing:
         return ExitReason.SUCCEEDED, ""
     what = f"it ended well, but its outputs {', '.join(missing)} were not published: the helper beside it is gone"
