@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from argparse import Namespace
@@ -10,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from airflow.sdk import Connection
 
 from airflow_dla.agents import Job
 from airflow_dla.cli import allocate, teams
 from airflow_dla.hooks import DlaHook
+from airflow_dla.hooks.settings import read_settings
+from airflow_dla.specs import PlaceSpec
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +34,7 @@ def block(language: str, word: str) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("name", ["first_pipeline", "bring_your_own_script", "granted_operator"])
+@pytest.mark.parametrize("name", ["first_pipeline", "bring_your_own_script", "any_image", "granted_operator"])
 def test_dags_are_those_that_are_run(name: str) -> None:
     """A DAG of the README is, line by line, one of dags/, which are read and run by the tests beside."""
     code = (ROOT / "dags" / f"{name}.py").read_text(encoding="utf-8")
@@ -46,7 +50,7 @@ def test_pipeline_has_at_most_fifteen_lines() -> None:
 
 def test_own_script_takes_ten_lines() -> None:
     """Bringing one's own script takes ten lines."""
-    _, _, body = block("python", "JobOperator").partition("with DAG")
+    _, _, body = block("python", 'DAG("bring_your_own_script"').partition("with DAG")
     assert len(body.splitlines()) <= 10
 
 
@@ -87,6 +91,17 @@ def test_allocation_answers_as_shown(tmp_path: Path, capfd: pytest.CaptureFixtur
     allocate.allocate(Namespace(file=str(problem), json=False))
     _, _, shown = block("console", "allocate").partition("\n")
     assert capfd.readouterr().out.strip() == shown.strip()
+
+
+def test_places_are_read_as_shown() -> None:
+    """The connection of the README is one, and so is the place with a policy."""
+    extra = json.loads(block("json", "docker_default"))
+    connection, registry = (
+        Connection("lab", "dla", extra=json.dumps(extra)),
+        Connection("docker_default", "docker", host="r.example", login="me"),
+    )
+    assert [place.name for place in read_settings(connection, {"docker_default": registry}).places] == ["local", "gpu1"]
+    assert PlaceSpec.from_mapping({"name": "gpu1", **json.loads(block("json", '"policy"'))}).policy.networks == ("none",)
 
 
 def test_commands_name_extras_and_files_that_exist() -> None:
