@@ -96,10 +96,8 @@ def test_allocation_answers_as_shown(tmp_path: Path, capfd: pytest.CaptureFixtur
 def test_places_are_read_as_shown() -> None:
     """The connection of the README is one, and so is the place with a policy."""
     extra = json.loads(block("json", "docker_default"))
-    connection, registry = (
-        Connection("lab", "dla", extra=json.dumps(extra)),
-        Connection("docker_default", "docker", host="r.example", login="me"),
-    )
+    connection = Connection(conn_id="lab", conn_type="dla", extra=json.dumps(extra))
+    registry = Connection(conn_id="docker_default", conn_type="docker", host="r.example", login="me")
     assert [place.name for place in read_settings(connection, {"docker_default": registry}).places] == ["local", "gpu1"]
     assert PlaceSpec.from_mapping({"name": "gpu1", **json.loads(block("json", '"policy"'))}).policy.networks == ("none",)
 
