@@ -99,12 +99,16 @@ def test_any_image_runs(tmp_path: Path, docker_engine: Engine, bare_image: str) 
     dags, ledger = copied(tmp_path), f"sqlite:///{tmp_path}/ledger.db"
     upgraded = connect(ledger)
     upgraded.upgrade()
+    mine = f"dla.workspace={upgraded.identity()}"
     upgraded.close()
     with tempfile.TemporaryDirectory(prefix="dla-files-", dir="/var/tmp") as files:
         places = {"gpu1": {"kind": "docker", "url": docker_engine.host, "folder": files}}
         workspace = {"conn_type": "dla", "extra": {"ledger": ledger, "places": places}}
         more = {"DLA_TEST_CONNECTION": json.dumps(workspace), "DLA_TEST_CONF": json.dumps({"image": bare_image})}
         ran = in_airflow(tmp_path, "run", str(dags / "any_image.py"), "any_image", **more)
+    with docker_engine.client() as client:
+        for container in client.containers(all=True, filters={"label": mine}):
+            client.remove_container(container["Id"], force=True)
     assert ran["states"] == {"count": "success"}
     lines = len((dags / "data" / "points.csv").read_text().splitlines())
     assert ran["metrics"]["count"] == {"lines": lines}
