@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
@@ -58,7 +59,8 @@ class Keeper:
     job : `JobFile`
     folder : `JobFolder`
     handed : mapping
-        ``{"env": secrets by variable, "store": the store's options, "cgroups": whether to make any}``.
+        ``{"env": secrets by variable, "store": the store's options, "cgroups": whether to make any,
+        "publishes": whether anything goes to the store}``.
     wake : `Wake`
     """
 
@@ -66,6 +68,7 @@ class Keeper:
         self._job = job
         self._folder = folder
         self._handed = handed
+        self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
         self._limits = limits.Limits()
         self._end = Ending(started_at=0.0)
@@ -106,11 +109,11 @@ class Keeper:
             self._beside(lambda: self._staging().fetch(restore=restore))
         if self._stopped():
             return {}
-        saver = CheckpointSaver(self._folder, lambda folder: self._staging().save_checkpoint(folder))
+        saver = CheckpointSaver(self._folder, self._save_checkpoint)
         self._work(saver)
         outputs: Dict[str, Any] = {}
         try:
-            if self._end.succeeded and self._job.published:
+            if self._end.succeeded and self._job.published and self._publishes:
                 outputs = self._beside(lambda: self._staging().publish()) or {}
         finally:
             if not self._end.succeeded or len(outputs) < len(self._job.published):
@@ -122,8 +125,13 @@ class Keeper:
         if self._opened is None:
             from .staging import Staging  # noqa: PLC0415
 
-            self._opened = Staging(self._job, self._folder, self._handed.get("store") or {})
+            job = self._job if self._publishes else replace(self._job, outputs=())
+            self._opened = Staging(job, self._folder, self._handed.get("store") or {})
         return self._opened
+
+    def _save_checkpoint(self, folder: Path) -> None:
+        if self._publishes:
+            self._staging().save_checkpoint(folder)
 
     def _beside(self, call: Callable[[], Any]) -> Any:
         """Call what may take long in a thread, while we look whether a stop is wanted."""
@@ -227,6 +235,8 @@ class Keeper:
 
     def _tidy(self, outcome: Mapping[str, Any]) -> None:
         """Remove what nobody needs any more: all but log, lines and the JSON files after a success."""
+        if not self._publishes:
+            return
         names = ["in", "tmp", *(("out", "code", "checkpoint", "checkpoints") if outcome["reason"] == "succeeded" else ())]
         for name in names:
             shutil.rmtree(self._folder.path / name, ignore_errors=True)

@@ -6,7 +6,7 @@ one shared test suite (``tests/contracts/runtime.py``) runs on every implementat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -157,4 +157,33 @@ class Discovers(Protocol):
         ------
         PlaceUnavailable
             If the machine does not answer.
+        """
+
+
+@runtime_checkable
+class Enterable(Protocol):
+    """What a place can do besides where somebody may look into an attempt while it runs."""
+
+    def enter(self, attempt: str, command: Sequence[str], *, terminal: bool) -> int:
+        """Run a command beside an attempt's work: in its folder, environment and limits, without its secrets.
+
+        It reads and writes the calling process's own streams 0, 1 and 2, and ends with the attempt.
+
+        Parameters
+        ----------
+        attempt : str
+        command : sequence of str
+            Empty for a shell.
+        terminal : bool
+            Whether our standard input and output are a terminal, which the command is to have.
+
+        Returns
+        -------
+        int
+            Its exit status; 128 + N where signal N ended it.
+
+        Raises
+        ------
+        NotFound
+            If the attempt does not run, or no shell is there.
         """

@@ -15,12 +15,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import airflow_dla
-from airflow_dla.errors import InvalidSpec, JobLost
+from airflow_dla.errors import InvalidSpec, JobLost, NotFound
+from airflow_dla.runtime.beside import run_beside
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.detached import around, is_locked, last_words, lives, locked, read_keeper, spawn
 from airflow_dla.runtime.files import read_json, write_once, write_whole
@@ -50,16 +51,20 @@ class LocalRuntime:
     cgroups : bool
         Whether limits may be put in force by control groups; without them CPUs are held
         by affinity and memory is watched.
+    publishes : bool
+        Whether outputs and checkpoints go to the store; else everything stays in the attempt's folder.
     """
 
     def __init__(
-        self, root: Path, *, node: str, store_options: Mapping[str, Any] | None = None, python: str = sys.executable, cgroups: bool = True
-    ) -> None:
+        self, root: Path, *, node: str, store_options: Mapping[str, Any] | None = None, python: str = sys.executable, cgroups: bool = True,
+        publishes: bool = True,
+    ) -> None:  # fmt: skip
         self.root = root.absolute()
         self.node = node
         self._store_options = dict(store_options or {})
         self._python = python
         self._cgroups = cgroups
+        self._publishes = publishes
 
     # --- the contract ---
 
@@ -67,7 +72,7 @@ class LocalRuntime:
         """Return what `submit` would start: command line, names of variables, limits. No secret's value is in it."""
         job = launch.job
         return {
-            "argv": self._argv(self._folder(job.attempt)),
+            "argv": self._argv("keep", self._folder(job.attempt)),
             "cwd": str(self._folder(job.attempt)),
             "env": sorted({*around(), *job.env, *launch.secrets}),
             "limits": dict(job.grant.amounts),
@@ -146,6 +151,14 @@ class LocalRuntime:
 
     # --- outside the contract ---
 
+    def enter(self, attempt: str, command: Sequence[str], *, terminal: bool) -> int:
+        """Run a command beside an attempt's work, the user's shell by default."""
+        folder = self._folder(attempt)
+        keeper = read_keeper(folder / _KEEPER)
+        if keeper is None or not self._is_alive(folder):
+            raise NotFound(f"attempt {attempt} does not run on {self.node}: a command can be run in it only while it does")
+        return run_beside([*self._argv("enter", folder), *command], lambda: lives(keeper), terminal=terminal)
+
     def forget(self, *, older_than_s: float) -> tuple[str, ...]:
         """Remove the folders of attempts that ended so many seconds ago; return their labels."""
         if not self.root.is_dir():
@@ -172,15 +185,15 @@ class LocalRuntime:
         keeper = read_keeper(folder / _KEEPER)
         return is_locked(folder) if keeper is None else lives(keeper)
 
-    def _argv(self, folder: Path) -> list[str]:
+    def _argv(self, role: str, folder: Path) -> list[str]:
         agents = Path(airflow_dla.__file__).parent / "agents"
-        return [self._python, str(agents), "keep", str(folder)]
+        return [self._python, str(agents), role, str(folder)]
 
     def _start(self, launch: Launch, folder: Path, lock: int) -> None:
         """Start the keeper, which frees itself of this process at once, and hand over the secrets."""
         write_whole(folder / "job.json", launch.job.to_mapping())
-        handed = {"env": dict(launch.secrets), "store": self._store_options, "cgroups": self._cgroups}
-        spawn([*self._argv(folder), str(lock)], lock, folder / "keeper.log", handed)
+        handed = {"env": dict(launch.secrets), "store": self._store_options, "cgroups": self._cgroups, "publishes": self._publishes}
+        spawn([*self._argv("keep", folder), str(lock)], lock, folder / "keeper.log", handed)
 
 
 def _begun(folder: Path) -> bool:

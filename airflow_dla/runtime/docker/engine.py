@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, PlaceUnavailable
 from airflow_dla.runtime.docker.archives import first_file, packed, stat_of
 from airflow_dla.runtime.docker.clients import Answer, Clients, answer_of, send
+from airflow_dla.runtime.docker.entering import enter, shell
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
 from airflow_dla.runtime.docker.frames import Demultiplexer
 from airflow_dla.runtime.docker.inputs import Attached
@@ -228,6 +229,11 @@ class Engine:
         """Change a container's limits; return None once they are in force, else why they are not, in the engine's words."""
         answer = self._send("post", "/containers/{0}/update", container, body=body, timeout_s=self._slow_s)
         return None if answer.good else answer.words
+
+    def enter(self, container: str, command: Sequence[str], *, terminal: bool) -> int:
+        """Run a command, by default a shell of its image, in a running container on our own streams; return its exit status."""
+        argv = command or shell(lambda path: self.has_file(container, path))
+        return enter(self._clients, container, argv, terminal=terminal, patience_s=self._quick_s)
 
     # --- files in a container ---
 

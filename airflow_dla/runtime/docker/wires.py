@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket as sockets
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from airflow_dla.runtime.docker.frames import Dechunker
 
 #: Takes a number of bytes; returns at most so many, None where there are none now, none where there will be no more.
 Receive = Callable[[int], bytes | None]
+
+_LATER: Final = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Wire:
@@ -30,7 +33,7 @@ class Wire:
         parsed = response.raw._fp  # noqa: SLF001 - nobody else knows what is already read of the connection
         self._response = response
         self._chunks = Dechunker() if parsed.chunked else None
-        self._early, self._receive, self._descriptor = _unblocked(parsed.fp)
+        self._early, self._receive, self._descriptor, self._sender = _unblocked(parsed.fp)
 
     def receive(self, size: int) -> bytes | None:
         """Return some bytes of the body; None where there are none now, and none at all at its end.
@@ -62,29 +65,56 @@ class Wire:
             poll.register(self._descriptor, select.POLLIN)
             poll.poll(timeout_s * 1000)
 
+    def fileno(self) -> int:
+        """Return what to poll; there may be bytes to `receive` though it says nothing."""
+        return self._descriptor
+
+    def send(self, data: bytes) -> int:
+        """Send the beginning of some bytes without waiting; return how many went.
+
+        Raises
+        ------
+        OSError
+            If the connection broke, or is one that only reads.
+        """
+        try:
+            return int(self._sender.send(data))
+        except _LATER:
+            return 0
+        except AttributeError:
+            raise OSError("nothing can be sent through the pipe of a started `ssh`") from None
+
+    def hang_up(self) -> None:
+        """Send no more, and let the other side know."""
+        with contextlib.suppress(OSError):
+            if hasattr(self._sender, "shutdown_write"):  # paramiko's
+                self._sender.shutdown_write()
+            else:
+                self._sender.shutdown(sockets.SHUT_WR)
+
     def close(self) -> None:
         """Close the connection."""
         with contextlib.suppress(OSError):
             self._response.close()
 
 
-def _unblocked(reader: Any) -> tuple[bytes, Receive, int]:
-    """Return what a reader has buffered, and how to read what lies behind it without waiting."""
+def _unblocked(reader: Any) -> tuple[bytes, Receive, int, Any]:
+    """Return what a reader has buffered, how to read what lies behind it without waiting, and what else it lies on."""
     channel: Any = getattr(reader, "channel", None)
     if hasattr(channel, "recv_ready"):  # an SSH connection of paramiko's, whose readers are their own
         channel.settimeout(0.0)
-        return bytes(reader._rbuffer), lambda size: _or_none(channel.recv, size), channel.fileno()  # noqa: SLF001 - as above
+        return bytes(reader._rbuffer), lambda size: _or_none(channel.recv, size), channel.fileno(), channel  # noqa: SLF001 - as above
     raw = reader.raw
     socket = getattr(raw, "_sock", None)
     if socket is not None:
         socket.settimeout(0.0)
     else:  # the pipe of a started `ssh`
         os.set_blocking(raw.fileno(), False)
-    return bytes(_or_none(reader.peek, 0) or b""), lambda size: _or_none(raw.read, size), raw.fileno()
+    return bytes(_or_none(reader.peek, 0) or b""), lambda size: _or_none(raw.read, size), raw.fileno(), socket
 
 
 def _or_none(read: Receive, size: int) -> bytes | None:
     try:
         return read(size)
-    except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+    except _LATER:
         return None
