@@ -22,7 +22,8 @@ named root wanted it and that it is older than the grace. One user id owns a fol
 
 from airflow_dla.artifacts.garbage import Collected, Stored
 from airflow_dla.artifacts.manifest import MANIFEST_PROTOCOL, FileEntry, Manifest
+from airflow_dla.artifacts.measuring import manifest_of
 from airflow_dla.artifacts.pins import check_pin, pin
 from airflow_dla.artifacts.store import Store
 
-__all__ = ["MANIFEST_PROTOCOL", "Collected", "FileEntry", "Manifest", "Store", "Stored", "check_pin", "pin"]
+__all__ = ["MANIFEST_PROTOCOL", "Collected", "FileEntry", "Manifest", "Store", "Stored", "check_pin", "manifest_of", "pin"]

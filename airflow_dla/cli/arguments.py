@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentTypeError
 from typing import Any
 
@@ -51,6 +52,23 @@ def more(raw: str) -> dict[str, float]:
     if not all(equals and value for _, equals, value in pairs):
         raise ArgumentTypeError(f"it must be like gpu=2,memory=64GiB, got {raw!r}")
     return dict(_read(amounts, {name.strip(): value.strip() for name, _, value in pairs}))
+
+
+def argument(raw: str) -> tuple[str, Any]:
+    """Read ``NAME=VALUE``; a value that is JSON means that, any other is a text.
+
+    Examples
+    --------
+    >>> argument("lr=0.1"), argument("optimizer=adam"), argument("layers=[64, 10]")
+    (('lr', 0.1), ('optimizer', 'adam'), ('layers', [64, 10]))
+    """
+    name, equals, value = raw.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"it must be NAME=VALUE, such as lr=0.1, got {raw!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def duration(raw: str) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import REMAINDER
+
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-from airflow_dla.cli.arguments import duration, interval, more, natural, positive, whole
+from airflow_dla.cli.arguments import argument, duration, interval, more, natural, positive, whole
 
 _CONNECTION = Arg(("--conn-id",), default="dla_default", metavar="ID", help="Connection of the workspace (default: dla_default)")
 _JSON = Arg(("--json",), action="store_true", help="Print exactly one JSON document; progress and logs go to standard error")
@@ -159,11 +161,32 @@ def _jobs() -> GroupCommand:
     commands = (
         _command("list", "jobs.list_jobs", "List jobs, newest first", state, dag, limit, *_EVERYWHERE),
         _command("show", "jobs.show", "Show a job: its state, what it was granted and why, how it ended", _JOB, *_EVERYWHERE),
-        _command("logs", "jobs.logs", "Print what a job on this host wrote", _JOB, follow, *_EVERYWHERE),
+        _command("logs", "jobs_logs.logs", "Print what a job on this host, or on an engine, wrote", _JOB, follow, *_EVERYWHERE),
+        _exec(),
+        _rerun(),
         _command("stop", "jobs.stop", "Stop a job", _JOB, *_EVERYWHERE),
         _command("priority", "jobs.priority", "Change the priority of a job that waits or runs", _JOB, number, *_EVERYWHERE),
     )
     return GroupCommand(name="jobs", help="Jobs", subcommands=commands)
+
+
+def _exec() -> ActionCommand:
+    words = Arg(("command",), nargs=REMAINDER, metavar="-- COMMAND", help="What to run (default: a shell); options of ours come before JOB")
+    text = "Run a command inside a job that runs: its folder, its environment but for secrets, its limits"
+    return _command("exec", "jobs_exec.execute", text, _CONNECTION, _JOB, words)
+
+
+def _rerun() -> ActionCommand:
+    args = (
+        Arg(("--here",), action="store_true", required=True, help="On this machine: no task, no grant, nothing published"),
+        Arg(("--attempt",), type=whole, metavar="N", help="The job's N-th attempt (default: the last, or the one that JOB names)"),
+        Arg(("--folder",), metavar="FOLDER", help="A new or empty folder to run in (default: one among temporary files)"),
+        Arg(("--keep",), action="store_true", help="Keep inputs, code and scratch, too; they are kept whenever it fails"),
+        Arg(("--set",), type=argument, action="append", default=[], metavar="NAME=VALUE", help="Another value of an argument; repeatable"),
+        Arg(("--with-secrets",), action="store_true", help="Look the agent's secrets up and hand them to the job (default: without)"),
+        Arg(("--shell",), action="store_true", help="A shell in the job's folder, with all in place, instead of running it"),
+    )
+    return _command("rerun", "jobs_rerun.rerun", "Run a job once more: the same code, inputs, seed and args", _JOB, *args, *_EVERYWHERE)
 
 
 def _models() -> GroupCommand:

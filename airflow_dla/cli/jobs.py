@@ -5,17 +5,15 @@ from __future__ import annotations
 import getpass
 import time
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 from airflow_dla.cli.answer import Answer, listing, metrics, table, when
 from airflow_dla.cli.reach import Reach
-from airflow_dla.cli.running import command, speaking
-from airflow_dla.control import Workspace
-from airflow_dla.control.lines import read
-from airflow_dla.errors import InvalidSpec, NotFound
-from airflow_dla.ledger import Attempt, Ledger
+from airflow_dla.cli.running import command
+from airflow_dla.errors import PlaceUnavailable
+from airflow_dla.ledger import Attempt
+from airflow_dla.runtime import Runtime
 from airflow_dla.specs import ExitReason
 
 #: Seconds between two looks at a job that is waited for.
@@ -35,100 +33,42 @@ def list_jobs(args: Namespace) -> Answer:
 @command
 def show(args: Namespace) -> Answer:
     """Show one attempt."""
-    attempt = _find(Reach(args.conn_id).ledger, args.job)
+    attempt = Reach(args.conn_id).attempt(args.job)
     return Answer(_document(attempt), _text(attempt))
 
 
 @command
 def stop(args: Namespace) -> Answer:
-    """Want a job's end; see it through where the job is on this host, else leave it to its follower."""
+    """Want a job's end; see it through where its node can be reached from here, else leave it to its follower."""
     reach = Reach(args.conn_id)
-    attempt = reach.ledger.want_stop(_find(reach.ledger, args.job).id, ExitReason.STOPPED)
+    attempt = reach.ledger.want_stop(reach.attempt(args.job).id, ExitReason.STOPPED)
+    said = "asked to stop; whoever follows it will stop it"
     if not attempt.ended and attempt.grant is not None and attempt.grant.node in reach.settings.nodes:
-        attempt = _stop_here(reach.workspace(), attempt)
-    said = f"ended: {_ending(attempt)}" if attempt.ended else "asked to stop; whoever follows it will stop it"
-    return Answer(_document(attempt), f"{attempt.id} {said}")
+        try:
+            attempt = _stop_here(reach, reach.workspace().runtime(attempt.grant.node), attempt)
+        except PlaceUnavailable as error:
+            said = f"{said} once its place answers: {error}"
+    return Answer(_document(attempt), f"{attempt.id} {f'ended: {_ending(attempt)}' if attempt.ended else said}")
 
 
 @command
 def priority(args: Namespace) -> Answer:
     """Change a job's priority while it waits or runs; the next round goes by it."""
-    ledger = Reach(args.conn_id).ledger
-    attempt = ledger.set_priority(_find(ledger, args.job).job, args.priority, by=getpass.getuser())
+    reach = Reach(args.conn_id)
+    attempt = reach.ledger.set_priority(reach.attempt(args.job).job, args.priority, by=getpass.getuser())
     return Answer(_document(attempt), f"{attempt.id} has priority {attempt.spec.policy.priority} now")
 
 
-def logs(args: Namespace) -> None:
-    """Print a job's log: as it comes, or with ``--json`` as one document at the end."""
-    if args.json:
-        _logs_at_once(args)
-        return
-    with speaking() as output:
-        for line in _lines(args):
-            output.write(f"{line}\n")
-            output.flush()
-
-
-@command
-def _logs_at_once(args: Namespace) -> Answer:
-    lines = list(_lines(args))
-    return Answer({"job": args.job, "lines": lines}, "\n".join(lines))
-
-
-def _lines(args: Namespace) -> Iterator[str]:
-    reach = Reach(args.conn_id)
-    attempt = _find(reach.ledger, args.job)
-    node = attempt.grant.node if attempt.grant else None
-    if node is not None and node not in reach.settings.nodes:
-        raise InvalidSpec(
-            f"job {attempt.job} is on node {node}, and its log is only there; run this command on that host, or see the web UI"
-        )
-    workspace = reach.workspace()
-    while args.follow and not attempt.ended and attempt.grant is None:
-        time.sleep(_LOOK_S)
-        attempt = _find(workspace.ledger, attempt.id)
-    if attempt.grant is not None:
-        yield from _log(workspace, attempt, follow=args.follow)
-
-
-def _log(workspace: Workspace, attempt: Attempt, *, follow: bool) -> Iterator[str]:
-    """Yield the lines that a program wrote, without the runner's own."""
-    assert attempt.grant is not None
-    runtime, nonce, offset = workspace.runtime(attempt.grant.node), workspace.nonce(attempt.id), 0
-    while True:
-        waiting = follow and not _find(workspace.ledger, attempt.id).ended
-        data = runtime.logs(attempt.id, offset).data
-        said = read(data, nonce)
-        if not said.consumed and not waiting:
-            said = read(data, nonce, last=True)
-        yield from said.lines
-        offset += said.consumed
-        if not said.consumed and not waiting:
-            return
-        if not said.consumed:
-            time.sleep(_LOOK_S)
-
-
-def _find(ledger: Ledger, named: str) -> Attempt:
-    """Find an attempt by its own id or by its job's."""
-    attempt = ledger.attempts([named]).get(named) or ledger.last_attempt(named)
-    if attempt is None:
-        raise NotFound(f"there is no job {named!r}; `airflow dla jobs list` shows those there are")
-    return attempt
-
-
-def _stop_here(workspace: Workspace, attempt: Attempt) -> Attempt:
-    """Stop an attempt on this host and wait for its end, also when nobody follows it."""
-    assert attempt.grant is not None
-    runtime = workspace.runtime(attempt.grant.node)
+def _stop_here(reach: Reach, runtime: Runtime, attempt: Attempt) -> Attempt:
+    """Stop an attempt from here and wait for its end, also when nobody follows it."""
     runtime.cancel(attempt.id, ExitReason.STOPPED)
     until = time.monotonic() + attempt.spec.policy.grace_s + _MARGIN_S
     while time.monotonic() < until:
         status = runtime.status(attempt.id)
         if status.exit is not None:
-            return workspace.ledger.finish(attempt.id, status.exit)
+            return reach.ledger.finish(attempt.id, status.exit)
         time.sleep(_LOOK_S)
-    return _find(workspace.ledger, attempt.id)
+    return reach.attempt(attempt.id)
 
 
 def _ending(attempt: Attempt) -> str:

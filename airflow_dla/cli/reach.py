@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 
 from airflow_dla.artifacts import Store
 from airflow_dla.control import Workspace
+from airflow_dla.errors import InvalidSpec, NotFound
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.hooks.workspace import DlaHook, open_ledger, open_workspace
-from airflow_dla.ledger import Ledger
+from airflow_dla.ledger import Attempt, Ledger
 from airflow_dla.registry import LedgerRegistry, Registry
+from airflow_dla.runtime import Runtime
 
 
 class Reach:
@@ -51,6 +53,42 @@ class Reach:
     def workspace(self) -> Workspace:
         """Return all of it, places included."""
         return open_workspace(self.settings)
+
+    def attempt(self, named: str) -> Attempt:
+        """Find an attempt by its own id, or the last one of a job by the job's.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        attempt = self.ledger.attempts([named]).get(named) or self.ledger.last_attempt(named)
+        if attempt is None:
+            raise NotFound(f"there is no job {named!r}; `airflow dla jobs list` shows those there are")
+        return attempt
+
+    def runtime_of(self, attempt: Attempt, what: str) -> Runtime | None:
+        """Return what runs an attempt; None while it has no grant.
+
+        Parameters
+        ----------
+        attempt : `Attempt`
+        what : str
+            What is only there, for the error: ``its log is``.
+
+        Raises
+        ------
+        InvalidSpec
+            If its node cannot be reached from this host.
+        """
+        if attempt.grant is None:
+            return None
+        runtime = self.workspace().runtimes.get(attempt.grant.node)
+        if runtime is None:
+            raise InvalidSpec(
+                f"job {attempt.job} is on node {attempt.grant.node}, and {what} only there; run this on that host, or see the web UI"
+            )
+        return runtime
 
 
 def shown_url(url: str) -> str:

@@ -106,9 +106,11 @@ class _Entered:
         with self._clients.reading():
             self._id = str(answer.document["Id"])
         headers = {**_JSON, "Connection": "Upgrade", "Upgrade": "tcp"}
-        asked = {"data": json.dumps({"Detach": False, "Tty": terminal}), "headers": headers, "timeout_s": self._patience_s}
+        asked = json.dumps({"Detach": False, "Tty": terminal})
         with self._clients.borrow() as client:
-            response = send(client, "post", "/exec/{0}/start", self._id, stream=True, **asked)
+            response = send(
+                client, "post", "/exec/{0}/start", self._id, stream=True, data=asked, headers=headers, timeout_s=self._patience_s
+            )
             if not response.ok:
                 self._good(self._clients.checked(answer_of(response)))
             return Wire(response)
