@@ -96,8 +96,8 @@ def test_a_job_that_is_elsewhere(dla: Any, reach: Reach) -> None:
 
 def test_a_job_that_is_not(dla: Any, connection: str) -> None:
     """An unknown job is refused by every command that names one."""
-    for verb in ("show", "logs", "stop"):
-        ended = dla("jobs", verb, "nobody", "--conn-id", connection)
+    for verb in (("show",), ("logs",), ("stop",), ("exec",), ("rerun", "--here")):
+        ended = dla("jobs", *verb, "--conn-id", connection, "nobody")
         assert (ended.status, ended.out) == (1, "")
         assert "there is no job 'nobody'" in ended.err
 
