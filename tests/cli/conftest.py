@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +18,9 @@ import pytest
 
 from airflow_dla.cli.definition import get_cli_commands
 from airflow_dla.cli.reach import Reach
+from airflow_dla.control import Workspace
+from airflow_dla.hooks.workspace import open_workspace
+from airflow_dla.specs import ExitReason
 
 CONN_ID = "dla_test"
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,17 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_url: str)
 def reach(connection: str) -> Reach:
     """Return the parts of that workspace."""
     return Reach(connection)
+
+
+@pytest.fixture
+def workspace(reach: Reach) -> Iterator[Workspace]:
+    """Return this host's workspace, this host its node; whatever still runs at the end is ended."""
+    found = open_workspace(reach.settings, "worker")
+    yield found
+    for runtime in found.runtimes.values():
+        for label, alive in runtime.jobs().items():
+            if alive:
+                runtime.cancel(label, ExitReason.STOPPED)
 
 
 @pytest.fixture(scope="session")

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from fixtures_workspace import job_spec
+from jobs_here import ended, started
 
 from airflow_dla.cli.reach import Reach
-from airflow_dla.control import Listener, Workspace, begun, following, launch, run_round
-from airflow_dla.hooks.workspace import open_workspace
-from airflow_dla.ledger import Attempt
+from airflow_dla.control import Listener, Workspace, begun, following, run_round
 from airflow_dla.specs import ExitReason, Node
 
 HERE = ("--conn-id", "dla_test")
-
-
-@pytest.fixture
-def workspace(reach: Reach) -> Iterator[Workspace]:
-    """Return this host's workspace, this host its node; whatever still runs at the end is ended."""
-    found = open_workspace(reach.settings, "worker")
-    yield found
-    for runtime in found.runtimes.values():
-        for label, alive in runtime.jobs().items():
-            if alive:
-                runtime.cancel(label, ExitReason.STOPPED)
-
-
-def started(workspace: Workspace, code: str, task: str = "t") -> Attempt:
-    """Start a job that runs some Python."""
-    request = {"cpu": 0.1, "memory": "64MiB"}
-    spec = job_spec(task, entrypoint=[sys.executable, "-c", code], request=request, policy={"grace": 1})
-    attempt = workspace.ledger.open_attempt(spec)
-    run_round(workspace)
-    return launch(workspace, workspace.ledger.attempts([attempt.id])[attempt.id])
-
-
-def ended(workspace: Workspace, attempt: Attempt) -> Attempt:
-    """Wait for a job's end and record it, as its follower would."""
-    runtime = next(iter(workspace.runtimes.values()))
-    until = time.monotonic() + 20
-    while (status := runtime.status(attempt.id)).exit is None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    return workspace.ledger.finish(attempt.id, status.exit)
 
 
 def test_list_show_and_logs_of_a_job_that_ended(dla: Any, workspace: Workspace) -> None:

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from test_jobs import HERE, ended, started, workspace
+from jobs_here import ended, started
 
 from airflow_dla.control import Workspace
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime.local import LocalRuntime
 
-__all__ = ["workspace"]
+HERE = ("--conn-id", "dla_test")
 
 _WAITS = "import time; print('up', flush=True); time.sleep(60)"
 

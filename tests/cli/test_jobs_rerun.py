@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 from fixtures_workspace import job_spec
-from test_jobs import HERE, ended, workspace
+from jobs_here import ended
 
 from airflow_dla.cli.reach import Reach
 from airflow_dla.control import Workspace, launch, run_round
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import JobSpec
 
-__all__ = ["workspace"]
+HERE = ("--conn-id", "dla_test")
 
 _TRAIN = """
 import os, random
@@ -148,7 +148,8 @@ def test_it_ends_with_us(reach: Reach, workspace: Workspace, tmp_path: Path, num
         tmp_path,
         code="def main(job):\n    import time\n    if job.args.get('wait'): time.sleep(60)\n    open('../out/model/w', 'w').write('x')",
     )
-    program = "from argparse import Namespace as N; from airflow_dla.cli.jobs_rerun import rerun\n" + (
+    program = (
+        "from argparse import Namespace as N; from airflow_dla.cli.jobs_rerun import rerun\n"
         f"rerun(N(conn_id={reach.conn_id!r}, job={attempt.job!r}, attempt=None, folder={str(tmp_path / 'again')!r}, keep=False, "
         "set=[('wait', True)], with_secrets=False, shell=False, json=False))"
     )
