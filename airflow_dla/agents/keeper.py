@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
@@ -109,11 +108,11 @@ class Keeper:
             self._beside(lambda: self._staging().fetch(restore=restore))
         if self._stopped():
             return {}
-        saver = CheckpointSaver(self._folder, self._save_checkpoint)
+        saver = CheckpointSaver(self._folder, lambda folder: self._staging().save_checkpoint(folder))
         self._work(saver)
         outputs: Dict[str, Any] = {}
         try:
-            if self._end.succeeded and self._job.published and self._publishes:
+            if self._end.succeeded and self._job.published:
                 outputs = self._beside(lambda: self._staging().publish()) or {}
         finally:
             if not self._end.succeeded or len(outputs) < len(self._job.published):
@@ -125,13 +124,8 @@ class Keeper:
         if self._opened is None:
             from .staging import Staging  # noqa: PLC0415
 
-            job = self._job if self._publishes else replace(self._job, outputs=())
-            self._opened = Staging(job, self._folder, self._handed.get("store") or {})
+            self._opened = Staging(self._job, self._folder, self._handed.get("store") or {}, publishes=self._publishes)
         return self._opened
-
-    def _save_checkpoint(self, folder: Path) -> None:
-        if self._publishes:
-            self._staging().save_checkpoint(folder)
 
     def _beside(self, call: Callable[[], Any]) -> Any:
         """Call what may take long in a thread, while we look whether a stop is wanted."""

@@ -65,7 +65,7 @@ class Mate:
     control : `ControlFolder`
     handed : mapping
         ``{"store": the store's options, "mounted": inputs that the container sees straight
-        from the store, "owner": [uid, gid] of the job}``.
+        from the store, "owner": [uid, gid] of the job, "publishes": whether anything goes to the store}``.
     wake : `Wake`
     """
 
@@ -74,6 +74,7 @@ class Mate:
         self._control = control
         self._folder = control.inside
         self._handed = handed
+        self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
         self._usage = Usage(lambda: (read_json(control.container) or {}).get("id"))
 
@@ -97,7 +98,8 @@ class Mate:
         """The way to the store, opened when it is first needed: what it imports takes long."""
         from .staging import Staging  # noqa: PLC0415
 
-        return Staging(self._job, self._folder, self._handed.get("store") or {}, mounted=self._handed.get("mounted") or ())
+        mounted = self._handed.get("mounted") or ()
+        return Staging(self._job, self._folder, self._handed.get("store") or {}, mounted=mounted, publishes=self._publishes)
 
     def _stop(self) -> Optional[str]:
         """Return why a stop is wanted, None when it is not."""
@@ -185,6 +187,8 @@ class Mate:
 
     def _tidy(self, *, done: bool) -> None:
         """Remove what nobody needs any more: after a success all but the lines and the JSON files."""
+        if not self._publishes:
+            return
         for name in ("in", "tmp", ".arriving", *(("out", "code", "checkpoint", "checkpoints") if done else ())):
             trees.remove(self._folder.path / name)
         trees.remove(self._control.taken)

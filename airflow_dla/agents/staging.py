@@ -18,14 +18,14 @@ from typing import Any, Callable, Collection, Dict, Mapping, TypeVar
 from .protocol import JobError, JobFile, JobFolder
 
 try:
-    from airflow_dla.artifacts import Store, check_pin
+    from airflow_dla.artifacts import Store, check_pin, manifest_of
     from airflow_dla.errors import DlaError, StoreUnavailable
     from airflow_dla.specs import ArtifactRef, UriRef
 except ModuleNotFoundError as missing:
     if missing.name != "airflow_dla":
         raise
     sys.path.append(str(Path(__file__).resolve().parents[2]))
-    from airflow_dla.artifacts import Store, check_pin
+    from airflow_dla.artifacts import Store, check_pin, manifest_of
     from airflow_dla.errors import DlaError, StoreUnavailable
     from airflow_dla.specs import ArtifactRef, UriRef
 
@@ -53,11 +53,15 @@ class Staging:
         nowhere in there.
     patience : float
         Factor of the times that a store out of reach is waited for.
+    publishes : bool
+        Whether anything goes to the store; else outputs are only measured.
     """
 
     def __init__(
-        self, job: JobFile, folder: JobFolder, options: Mapping[str, Any], *, mounted: Collection[str] | None = None, patience: float = 1.0
-    ) -> None:
+        self, job: JobFile, folder: JobFolder, options: Mapping[str, Any], *, mounted: Collection[str] | None = None, patience: float = 1.0,
+        publishes: bool = True,
+    ) -> None:  # fmt: skip
+        self._publishes = publishes
         self._job = job
         self._folder = folder
         self._mounted = mounted
@@ -81,7 +85,7 @@ class Staging:
             take the outputs later.
         """
         shutil.rmtree(self._arriving, ignore_errors=True)
-        if self._job.published:
+        if self._job.published and self._publishes:
             self._told("outputs", self._store.check)
         for name, ref in self._job.inputs.items():
             self._told(f"input {name!r}", functools.partial(self._fetch_input, name, ref))
@@ -101,6 +105,8 @@ class Staging:
 
     def _publish(self, name: str) -> ArtifactRef:
         self.settle(name)
+        if not self._publishes:
+            return manifest_of(self._folder.output(name), kind=kind_of(name)).reference
         return self._store.publish(self._folder.output(name), kind=kind_of(name))
 
     def settle(self, name: str) -> None:
@@ -115,7 +121,7 @@ class Staging:
 
     def save_checkpoint(self, folder: Path) -> None:
         """Keep a folder as the job's newest checkpoint; only the first member of a distributed job does."""
-        if self._job.leads:
+        if self._job.leads and self._publishes:
             self._told("checkpoint", lambda: self._store.save_checkpoint(self._job.checkpoint, folder))
 
     @property

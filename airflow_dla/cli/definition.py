@@ -184,6 +184,7 @@ def _rerun() -> ActionCommand:
         Arg(("--keep",), action="store_true", help="Keep inputs, code and scratch, too; they are kept whenever it fails"),
         Arg(("--set",), type=argument, action="append", default=[], metavar="NAME=VALUE", help="Another value of an argument; repeatable"),
         Arg(("--with-secrets",), action="store_true", help="Look the agent's secrets up and hand them to the job (default: without)"),
+        Arg(("--in-image",), action="store_true", help="In its image, on a Docker place (default: with programs of this machine)"),
         Arg(("--shell",), action="store_true", help="A shell in the job's folder, with all in place, instead of running it"),
     )
     return _command("rerun", "jobs_rerun.rerun", "Run a job once more: the same code, inputs, seed and args", _JOB, *args, *_EVERYWHERE)

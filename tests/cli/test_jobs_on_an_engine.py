@@ -48,11 +48,12 @@ def engine_runtime(workspace: Workspace) -> DockerRuntime:
     return runtime
 
 
-def started(workspace: Workspace, image: str, script: str) -> Attempt:
+def started(workspace: Workspace, image: str, script: str, **more: Any) -> Attempt:
     """Start a job that runs a script of the shell."""
     request = {"cpu": 0.5, "memory": "64MiB"}
     agent = {"name": "job", "image": image}
-    attempt = workspace.ledger.open_attempt(job_spec(entrypoint=["sh", "-c", script], agent=agent, request=request, policy={"grace": 1}))
+    spec = job_spec(entrypoint=["sh", "-c", script], agent=agent, request=request, policy={"grace": 1}, **more)
+    attempt = workspace.ledger.open_attempt(spec)
     run_round(workspace)
     until = time.monotonic() + 30
     while True:
@@ -91,10 +92,38 @@ def test_following_ends_with_the_job(dla: Any, workspace: Workspace, bare_image:
 def test_a_large_log_is_never_held(workspace: Workspace, bare_image: str) -> None:
     """Lines that end where no slice does: every byte is read once, and few at a time."""
     size = 32 << 20
-    attempt = started(workspace, bare_image, f"yes 0123456789abcdef0123456789abcdef | head -c {size}")
+    attempt = started(workspace, bare_image, f"yes {'0123456789' * 99} | head -c {size}")
     runtime = engine_runtime(workspace)
     before, seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
     for said in follow(runtime, attempt.id, "nonce", lambda: runtime.status(attempt.id).exit is None):
         seen += said.consumed
     assert seen == size
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10
+
+
+def test_rerun_in_its_image(dla: Any, workspace: Workspace, bare_image: str, tmp_path: Path) -> None:
+    """The same image again: same output, nothing published, no container left; a shell there finds everything in place."""
+    attempt = started(workspace, bare_image, "echo $DLA_ATTEMPT; echo words > $DLA_OUT/model/w", outputs=["model"])
+    recorded = finished(workspace, attempt)
+    assert recorded.exit is not None
+    assert recorded.exit.succeeded, recorded.exit
+    found = dla("jobs", "rerun", "--here", "--in-image", "--folder", str(tmp_path / "again"), *HERE, attempt.job, "--json")
+    assert found.status == 0, found.err
+    assert found.document["same"] == {"model": True}
+    assert f"rerun-{attempt.job}.1" in found.err.splitlines()
+    assert (Path(found.document["folder"]) / "out" / "model" / "w").read_text() == "words\n"
+    assert all(one.labels.get("dla.job") != f"rerun-{attempt.job}" for one in everything(workspace))
+
+
+def finished(workspace: Workspace, attempt: Attempt) -> Attempt:
+    """Wait for a job's end and record it, as its follower would."""
+    until = time.monotonic() + 30
+    while (status := engine_runtime(workspace).status(attempt.id)).exit is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return workspace.ledger.finish(attempt.id, status.exit)
+
+
+def everything(workspace: Workspace) -> list[Any]:
+    """Return all that the engine has, whosever it is."""
+    return engine_runtime(workspace).engine._ask_list(running=False)

@@ -53,7 +53,8 @@ def run(workspace: Workspace, spec: JobSpec) -> Attempt:
     """Run a job to its end and record it."""
     attempt = workspace.ledger.open_attempt(spec)
     run_round(workspace)
-    return ended(workspace, launch(workspace, workspace.ledger.attempts([attempt.id])[attempt.id], {"TOKEN": "secret"}))
+    found: Attempt = ended(workspace, launch(workspace, workspace.ledger.attempts([attempt.id])[attempt.id], {"TOKEN": "secret"}))
+    return found
 
 
 def stored(workspace: Workspace) -> set[str]:
@@ -71,7 +72,7 @@ def test_the_same_comes_of_it_and_nothing_is_published(dla: Any, workspace: Work
     assert found.status == 0, found.err
     said = found.document
     assert said["exit"]["metrics"] == dict(attempt.exit.metrics)
-    assert said["outputs"] == {"model": attempt.exit.outputs["model"].digest}
+    assert said["exit"]["outputs"]["model"]["digest"] == attempt.exit.outputs["model"].digest
     assert said["same"] == {"model": True, "loss": True, "accuracy": True}
     assert "token None" in found.err
     assert (stored(workspace), workspace.ledger.jobs(), workspace.ledger.leases()) == (before, jobs, ())
@@ -151,7 +152,7 @@ def test_it_ends_with_us(reach: Reach, workspace: Workspace, tmp_path: Path, num
     program = (
         "from argparse import Namespace as N; from airflow_dla.cli.jobs_rerun import rerun\n"
         f"rerun(N(conn_id={reach.conn_id!r}, job={attempt.job!r}, attempt=None, folder={str(tmp_path / 'again')!r}, keep=False, "
-        "set=[('wait', True)], with_secrets=False, shell=False, json=False))"
+        "set=[('wait', True)], with_secrets=False, shell=False, in_image=False, json=False))"
     )
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as child:
         until = time.monotonic() + 30

@@ -134,6 +134,8 @@ class SharedGround:
         Interpreter of mates.
     memory : Path
         A folder in memory, for secrets.
+    publishes : bool
+        Whether outputs and checkpoints go to the store; else everything stays in the attempt's folder.
     """
 
     def __init__(
@@ -144,11 +146,13 @@ class SharedGround:
         store_options: Mapping[str, Any] | None = None,
         python: str = sys.executable,
         memory: Path = Path("/dev/shm"),  # noqa: S108 - in memory is the point; the folders below are private
+        publishes: bool = True,
     ) -> None:
         self.root = root.absolute()
         self._local = local
         self._store_options = dict(store_options or {})
         self._python = python
+        self._publishes = publishes
         self._memory = memory / f"dla-{os.getuid()}"
         self._jobs: dict[str, tuple[int, JobFile]] = {}
 
@@ -360,7 +364,7 @@ class SharedGround:
             if lock is None:
                 return  # it has just been started
             argv = [self._python, str(Path(airflow_dla.__file__).parent / "agents"), "beside", str(folder), str(lock)]
-            handed = {"store": self._store_options, "mounted": sorted(mounted), "owner": list(owner)}
+            handed = {"store": self._store_options, "mounted": sorted(mounted), "owner": list(owner), "publishes": self._publishes}
             spawn(argv, lock, folder / "mate.log", handed)
 
 
