@@ -30,7 +30,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_url: str, 
     """Return a workspace whose only place is the engine; its containers are removed at the end."""
     with tempfile.TemporaryDirectory(prefix="dla-jobs-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)
-        place = {"kind": "docker", "url": docker_engine.host, "folder": folder}
+        place = {"kind": "docker", "url": docker_engine.host, "folder": folder, "capacity": {"cpu": 2, "memory": "1GiB"}}
         extra = {"ledger": sqlite_url, "store": str(tmp_path / "store"), "places": {"gpu1": place}}
         monkeypatch.setenv("AIRFLOW_CONN_DLA_ENGINE", json.dumps({"conn_type": "dla", "extra": extra}))
         found = open_workspace(Reach("dla_engine").settings, "worker")
@@ -50,7 +50,7 @@ def engine_runtime(workspace: Workspace) -> DockerRuntime:
 
 def started(workspace: Workspace, image: str, script: str, **more: Any) -> Attempt:
     """Start a job that runs a script of the shell."""
-    request = {"cpu": 0.5, "memory": "64MiB"}
+    request = {"cpu": 0.1, "memory": "32MiB"}
     agent = {"name": "job", "image": image}
     spec = job_spec(entrypoint=["sh", "-c", script], agent=agent, request=request, policy={"grace": 1}, **more)
     attempt = workspace.ledger.open_attempt(spec)
@@ -112,6 +112,9 @@ def test_rerun_in_its_image(dla: Any, workspace: Workspace, bare_image: str, tmp
     assert found.document["same"] == {"model": True}
     assert f"rerun-{attempt.job}.1" in found.err.splitlines()
     assert (Path(found.document["folder"]) / "out" / "model" / "w").read_text() == "words\n"
+    shell = dla("jobs", "rerun", "--here", "--in-image", "--shell", "--folder", str(tmp_path / "shell"), *HERE, attempt.job)
+    assert (shell.status, shell.out) == (0, "")
+    assert "this runs it" in shell.err
     assert all(one.labels.get("dla.job") != f"rerun-{attempt.job}" for one in everything(workspace))
 
 
