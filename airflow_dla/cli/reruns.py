@@ -109,7 +109,7 @@ def prepared(args: Namespace, reach: Reach, say: Callable[[str], None]) -> Rerun
     if recorded.grant is None:
         raise InvalidSpec(f"attempt {recorded.id} was never granted anything, so there is nothing to run again; see `jobs show`")
     if recorded.spec.distributed is not None:
-        raise InvalidSpec(f"job {recorded.job} is spread over several processes, which a rerun does not start; run a job of one member instead")
+        raise InvalidSpec(f"job {recorded.job} is spread over several processes, which a rerun does not start")
     place = _engine(reach.settings, recorded.grant) if args.in_image else None
     grant = grant_here(recorded.grant, _node(reach.settings, recorded.grant, place))
     for note in _notes(recorded, grant, with_secrets=args.with_secrets, in_image=args.in_image):

@@ -43,7 +43,7 @@ def shell(has_file: Callable[[str], bool]) -> tuple[str, ...]:
     Raises
     ------
     NotFound
-        If none is where shells are.
+        If none is where shells are, or the container is gone.
 
     Examples
     --------
@@ -52,7 +52,9 @@ def shell(has_file: Callable[[str], bool]) -> tuple[str, ...]:
     """
     found = next(filter(has_file, _SHELLS), None)
     if found is None:
-        raise NotFound(f"the image has no shell (looked for {', '.join(_SHELLS)}): name a command that it has")
+        raise NotFound(
+            f"no shell is there (looked for {', '.join(_SHELLS)}): name a command that the image has, if the container still runs"
+        )
     return (found,)
 
 
@@ -63,7 +65,7 @@ def enter(clients: Clients, container: str, command: Sequence[str], *, terminal:
     ----------
     clients : `Clients`
     container : str
-        Its id.
+        Its id or name.
     command : sequence of str
     terminal : bool
         Whether ours is a terminal: the command gets one of its size, and every key.
@@ -138,7 +140,7 @@ class _Entered:
 
     def _good(self, answer: Answer) -> Answer:
         if not answer.good:
-            raise NotFound(f"place {self._clients.name}: no command can be run in container {self._container[:12]}: {answer.words}")
+            raise NotFound(f"place {self._clients.name}: no command can be run in container {self._container}: {answer.words}")
         return answer
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_dla.errors import LaunchRefused, NotFound, NotReady
+from airflow_dla.errors import LaunchRefused, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker import body, command, policy
 from airflow_dla.runtime.docker.conclude import conclude
@@ -165,10 +165,7 @@ class DockerRuntime:
 
     def enter(self, attempt: str, command: Sequence[str], *, terminal: bool) -> int:
         """Run a command in an attempt's container, by default a shell of its image."""
-        found = self._find(attempt, fresh=True)
-        if found is None or not found.alive:
-            raise NotFound(f"attempt {attempt} does not run at {self.place.name}: a command can be run in it only while it does")
-        return self.engine.enter(found.id, command, terminal=terminal)
+        return self.engine.enter(body.name(self._workspace, attempt), command, terminal=terminal)
 
     @property
     def keep_s(self) -> float:
