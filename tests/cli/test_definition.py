@@ -15,10 +15,13 @@ EXPECTED = {
     "demo", "doctor", "allocate", "simulate", "shadow", "why", "usage", "ledger upgrade", "ledger status",
     "nodes declare", "nodes list", "nodes remove", "teams apply", "teams list",
     "agents list", "agents show", "agents check", "jobs list", "jobs show", "jobs logs", "jobs stop", "jobs priority",
+    "jobs exec", "jobs rerun",
     "models list", "models show", "models promote", "models rollback", "artifacts verify", "artifacts gc",
     "forecast show", "forecast refresh",
 }  # fmt: skip
 WITHOUT_WORKSPACE = {"demo", "allocate", "shadow", "agents check"}
+#: What it prints is another program's.
+WITHOUT_JSON = {"jobs exec"}
 
 
 def leaves(commands: Iterable[Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -42,7 +45,7 @@ def test_every_command_is_there() -> None:
 def test_every_command_speaks_json_and_names_its_workspace(path: str) -> None:
     """Each takes --json, and --conn-id where it has a workspace."""
     flags = {flag for arg in COMMANDS[path].args for flag in arg.flags}
-    assert "--json" in flags
+    assert ("--json" in flags) is (path not in WITHOUT_JSON)
     assert ("--conn-id" in flags) is (path not in WITHOUT_WORKSPACE)
 
 
@@ -67,6 +70,8 @@ def test_bad_arguments_are_usage_errors(dla: Any) -> None:
         ["models", "promote", "m", "three"],
         ["jobs", "list", "--limit", "-1"],
         ["artifacts", "gc", "--grace", "soon"],
+        ["jobs", "rerun", "j"],
+        ["jobs", "rerun", "j", "--here", "--set", "lr"],
         ["nothing"],
     ):
         assert dla(*argv).status == 2
