@@ -52,9 +52,7 @@ def shell(has_file: Callable[[str], bool]) -> tuple[str, ...]:
     """
     found = next(filter(has_file, _SHELLS), None)
     if found is None:
-        raise NotFound(
-            f"no shell is there (looked for {', '.join(_SHELLS)}): name a command that the image has, if it still runs"
-        )
+        raise NotFound(f"no shell is there (looked for {', '.join(_SHELLS)}): name a command that the image has, if it still runs")
     return (found,)
 
 
