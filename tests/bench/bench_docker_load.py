@@ -31,8 +31,10 @@ def main(jobs: int, seconds: float, pace: float) -> int:
         crowd.wait_followed(timeout=300 + 10 * jobs)
         say(f"{jobs} jobs followed after {time.monotonic() - begun:.0f} s")
         taken = cost(airflow, seconds)
-        say(f"triggerer over {seconds:.0f} s, a line per job every {pace:g} s: {taken.cpu:.1%} of a core, "
-            f"{taken.resident[0]:.0f} -> {taken.resident[1]:.0f} MiB")
+        say(
+            f"triggerer over {seconds:.0f} s, a line per job every {pace:g} s: {taken.cpu:.1%} of a core, "
+            f"{taken.resident[0]:.0f} -> {taken.resident[1]:.0f} MiB"
+        )
         late = sorted(crowd.end(over_s=jobs / 5, timeout=300 + 10 * jobs))
         say(f"every job ended well; its end was known after {late[len(late) // 2]:.1f} s (median), {late[-1]:.1f} s (longest)")
     return int(taken.cpu > MOST_CPU or taken.growth > MOST_GROWTH)

@@ -48,8 +48,7 @@ class Slaughter:
         while sum(self.killed.values()) < count:
             time.sleep(self._chance.uniform(0.0, _PAUSE_S))
             what = self._chance.choice(["task", "task", "container", "triggerer", "scheduler"])
-            if {"task": self._kill_task, "container": self._kill_container}.get(what, lambda: self._kill_component(what))():
-                self.killed[what] += 1
+            self.killed[what] += self._kill(what)
             self._replace()
 
     def check(self) -> None:
@@ -72,7 +71,7 @@ class Slaughter:
     def summary(self) -> str:
         """Tell what was killed and what came of it."""
         attempts = sum(len(run.starts) for run in self.runs)
-        killed = ", ".join(f"{count} × {what}" for what, count in sorted(self.killed.items()))
+        killed = ", ".join(f"{count} {what}" for what, count in sorted(self.killed.items()))
         return f"{killed}; {len(self.runs)} jobs, {attempts} attempts"
 
     def _begin(self) -> None:
@@ -86,6 +85,17 @@ class Slaughter:
         for _ in range(ended - self._replaced):
             self._begin()
             self._replaced += 1
+
+    def _kill(self, what: str) -> bool:
+        """Kill something; return whether there was anything."""
+        if what == "task":
+            return self._kill_task()
+        if what == "container":
+            return self._kill_container()
+        self.airflow.server.kill(what)
+        time.sleep(self._chance.uniform(0.0, _PAUSE_S))
+        self.airflow.server.restart(what)
+        return True
 
     def _kill_task(self) -> bool:
         """Kill the process of some task that runs, in whatever part of its life it is."""
@@ -103,9 +113,3 @@ class Slaughter:
         if not running:
             return False
         return self._engine.kill(self._chance.choice(running)["Id"], "SIGKILL")
-
-    def _kill_component(self, what: str) -> bool:
-        self.airflow.server.kill(what)
-        time.sleep(self._chance.uniform(0.0, _PAUSE_S))
-        self.airflow.server.restart(what)
-        return True
