@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -31,6 +32,9 @@ from .usage import Usage
 from .wake import Wake
 
 _POLL_S = 0.2
+#: A job that has run for a while runs on: hundreds of mates on one host look at it more seldom. Its end wakes them.
+_YOUNG_S = 10.0
+_CALM_POLL_S = 1.0
 _MESSAGE = 2_000
 
 #: Where the container sees the inside folder.
@@ -152,6 +156,7 @@ class Mate:
 
     def _watched(self, saver: Optional[CheckpointSaver]) -> Optional[Dict[str, Any]]:
         """Wait for the container's end; None when we are to end first, or nobody wants this attempt any more."""
+        began = time.monotonic()
         while not self._wake.terminated and self._control.path.is_dir():
             ended = read_json(self._control.ended)
             if ended is not None:
@@ -159,7 +164,7 @@ class Mate:
             if saver is not None:
                 saver.look()
             self._usage.look()
-            self._wake.wait(_POLL_S)
+            self._wake.wait(_POLL_S if time.monotonic() - began < _YOUNG_S else _CALM_POLL_S)
         return None
 
     # --- after ---

@@ -50,6 +50,7 @@ class Crew:
         self._inbox: deque[tuple[str, Follow, ExitReason | None]] = deque()
         self._failed: dict[Follow, int] = {}
         self._saved: dict[str, int] = {}
+        self._due_at: dict[Follow, float] = {}
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -114,10 +115,13 @@ class Crew:
             log.exception("A turn of the follower failed; trying again in %.0f s", _LONGEST_WAIT_S)
             return _LONGEST_WAIT_S
         self._wait_s = 0.0
+        return min(map(self._pause, self._follows), default=self.workspace.timing.poll_s)
+
+    def _pause(self, follow: Follow) -> float:
         timing = self.workspace.timing
-        if any(follow.hasty for follow in self._follows):
+        if follow.hasty:
             return timing.hasty_s
-        return timing.eager_s if any(follow.eager for follow in self._follows) else timing.poll_s
+        return timing.eager_s if follow.eager else timing.poll_s
 
     def _read_inbox(self) -> None:
         while self._inbox:
@@ -130,6 +134,7 @@ class Crew:
                 self._forget(follow)
             elif follow in self._follows and reason is not None:
                 follow.stop(reason)
+                self._due_at.pop(follow, None)
             self._inbox.popleft()
 
     def _renew(self) -> bool:
@@ -153,15 +158,21 @@ class Crew:
     def _step_all(self, *, renewed: bool) -> None:
         if not self._follows:
             return
-        ledger, follows = self.workspace.ledger, list(self._follows)
+        ledger, began = self.workspace.ledger, time.monotonic()
         # Where nobody waits a round is worth less and comes more rarely: it gives back what was shed.
-        if renewed or any(follow.attempt.state is AttemptState.WAITING for follow in follows):
+        if renewed or any(follow.attempt.state is AttemptState.WAITING for follow in self._follows):
             run_round(self.workspace)
+        follows = [follow for follow in self._follows if self._is_due(follow, began)]
         attempts = ledger.attempts([follow.attempt.id for follow in follows])
         now = self._clock.now()
         known = [(follow, attempts[follow.attempt.id]) for follow in follows if follow.attempt.id in attempts]
         for done in [self._engines.submit(self._step, follow, attempt, now) for follow, attempt in known]:
             done.result()
+        self._due_at.update({follow: began + self._pause(follow) for follow, _ in known if follow in self._follows})
+
+    def _is_due(self, follow: Follow, now: float) -> bool:
+        """Whether to look at a job: what runs calmly is not looked at whenever another is in a hurry."""
+        return follow.attempt.state is AttemptState.WAITING or self._due_at.get(follow, now) <= now
 
     def _step(self, follow: Follow, attempt: object, now: float) -> None:
         try:
@@ -182,6 +193,7 @@ class Crew:
     def _forget(self, follow: Follow) -> None:
         self._follows.pop(follow, None)
         self._failed.pop(follow, None)
+        self._due_at.pop(follow, None)
         for attempt in follow.ids:
             self._saved.pop(attempt, None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fakes.flaky_ledger import FlakyLedger, with_ledger
@@ -154,3 +155,22 @@ def test_turns_leave_no_threads_behind(workspace: Workspace, turns: int) -> None
     for _ in range(turns):
         crew.turn()
     assert threading.active_count() <= before + 8
+
+
+def test_what_runs_calmly_is_not_looked_at_whenever_another_is_in_a_hurry(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A job that was begun long ago is stepped as often as the ledger is polled, one that is young in every turn."""
+    crew = Crew(replace(workspace, timing=replace(workspace.timing, poll_s=60.0, eager_s=0.0, hasty_s=0.0)))
+    follows = [Follow(crew.workspace, workspace.ledger.open_attempt(job_spec(name)), Listener()) for name in ("old", "young")]
+    crew._follows.update(dict.fromkeys(follows))
+    until(lambda: crew.turn() == 0.0 and len(fake_runtime.attempts) == 2)
+    old, young = follows
+    old.began = old._launched_at = float("-inf")
+    crew.turn()
+    looks = {follow.attempt.id: fake_runtime.looks[follow.attempt.id] for follow in follows}
+    for _ in range(3):
+        crew.turn()
+    assert fake_runtime.looks[old.attempt.id] == looks[old.attempt.id]
+    assert fake_runtime.looks[young.attempt.id] == looks[young.attempt.id] + 3
+    crew.stop(old, ExitReason.STOPPED)
+    crew.turn()
+    assert fake_runtime.looks[old.attempt.id] > looks[old.attempt.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class FakeRuntime:
         self.attempts: dict[str, FakeAttempt] = {}
         self.stops: dict[str, ExitReason] = {}
         self.submits: list[str] = []
+        self.looks: Counter[str] = Counter()
         self.cancels: list[tuple[str, ExitReason]] = []
         self.first_words = b""
         self.address = "10.0.0.1"
@@ -81,8 +83,9 @@ class FakeRuntime:
         return {"node": self.node, "attempt": label, **({"address": self.address} if self.address else {})}
 
     def status(self, attempt: str) -> Status:
-        """Return whether it runs, and its exit."""
+        """Return whether it runs, and its exit; every call is counted in `looks`."""
         self._answer()
+        self.looks[attempt] += 1
         found = self.attempts.get(attempt)
         if found is None:
             stop = self.stops.get(attempt)
