@@ -23,6 +23,9 @@ from airflow_dla.specs import Grant, PlaceSpec
 from airflow_dla.specs.grants import describe_amounts
 from airflow_dla.specs.resources import mig_profile
 
+#: Label that names the image as the job does; a container has it by its id.
+IMAGE: Final = "dla.image"
+
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 
@@ -115,7 +118,7 @@ def body(
         "Env": [f"{key}={value}" for key, value in made.items()] + [key for key in image.env if key not in made],
         "User": user,
         "WorkingDir": f"{JOB_DIR}/code",
-        "Labels": {**labels(launch, workspace), "dla.image": image_of(launch, place)},
+        "Labels": {**labels(launch, workspace), IMAGE: image_of(launch, place)},
         "AttachStdin": stdin,
         "OpenStdin": stdin,
         "StdinOnce": stdin,

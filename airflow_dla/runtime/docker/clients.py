@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from airflow_dla.errors import DlaError, PlaceUnavailable
 #: What an engine says of itself rather than of the job that it was asked about.
 _ITS_OWN_FAULT: Final = re.compile(r"context (deadline exceeded|canceled)|containerd\.sock|transport is closing|ttrpc: closed")
 _GATEWAYS: Final = (502, 503, 504)
+#: For so long nobody else waits for an engine that let one wait in vain, seconds.
+_SILENT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +62,36 @@ class Clients:
         Name of the place, for messages.
     address : str
         Where the engine listens, for messages; left out of them when empty.
+    clock : callable
+        Seconds of a monotonic clock.
     """
 
-    def __init__(self, connect: Callable[[], Any], *, name: str, address: str = "") -> None:
+    def __init__(
+        self, connect: Callable[[], Any], *, name: str, address: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
         self.name = name
         self.faults = 0
         self._connect = connect
         self._address = address
+        self._clock = clock
         self._idle: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._silence = ""
+        self._silent_until = 0.0
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[Any]:
         """Lend a client to the calling thread.
+
+        After an engine let somebody wait in vain, one caller tries again every few seconds
+        and the others are told so at once: hundreds would fill every thread with waiting.
 
         Raises
         ------
         PlaceUnavailable
             If the engine does not answer, or not what an engine answers.
         """
+        self._fail_fast()
         client = None
         try:
             client = self._taken() or self._connect()
@@ -85,10 +101,12 @@ class Clients:
             raise
         except _faults() as fault:
             self._drop(client)
+            self._remember(fault)
             raise self.unavailable(_reason(fault)) from fault
         except BaseException:
             self._drop(client)
             raise
+        self._silence = ""
         self._give_back(client)
 
     def ask(self, method: str, path: str, *parts: str, timeout_s: float, **request: Any) -> Answer:
@@ -150,6 +168,19 @@ class Clients:
         while (client := self._taken()) is not None:
             client.close()
 
+    def _fail_fast(self) -> None:
+        with self._lock:
+            if not self._silence:
+                return
+            if self._clock() < self._silent_until:
+                raise self.unavailable(self._silence)
+            self._silent_until = self._clock() + _SILENT_S  # we try it, for all
+
+    def _remember(self, fault: BaseException) -> None:
+        if any(isinstance(error, TimeoutError) for error in _chain(fault)):
+            with self._lock:
+                self._silence, self._silent_until = _reason(fault), self._clock() + _SILENT_S
+
     def _taken(self) -> Any:
         with contextlib.suppress(IndexError):
             return self._idle.pop()
@@ -207,14 +238,20 @@ def _faults() -> tuple[type[Exception], ...]:
 
 def _reason(fault: BaseException) -> str:
     """Say what lies at the bottom of a fault, and what would do."""
-    chain = [fault]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
-        chain.append(below)
+    chain = _chain(fault)
     for error in reversed(chain):
         for kind, hint in _HINTS:
             if isinstance(error, kind):
                 return f"{error}; {hint}"
     return f"{chain[0]}; is dockerd running there, and does it speak this protocol?"
+
+
+def _chain(fault: BaseException) -> list[BaseException]:
+    """Return a fault and what caused it, the bottom last."""
+    chain = [fault]
+    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
+        chain.append(below)
+    return chain
 
 
 _HINTS: Final[tuple[tuple[type[BaseException], str], ...]] = (

@@ -63,7 +63,7 @@ class Engine:
         self._quick_s = quick_s
         self._slow_s = slow_s
         self._clock = clock
-        self._clients = Clients(connect, name=name, address=address)
+        self._clients = Clients(connect, name=name, address=address, clock=clock)
         self._pulls = Pulls(self._clients, clock=clock)
         self._facts = Shared(self._ask_facts, clock)
         self._facts_faults = 0

@@ -33,6 +33,7 @@ _NOBODY: Final = (65532, 65532)
 _TAIL: Final = 16_384
 _SLICE: Final = 1 << 20
 _GIB: Final = 2**30
+_GONE: Final = "its container is gone and left no word: somebody removed it, or the engine lost its data"
 #: Logs that one process holds open.
 _STREAMS: Final = 1024
 
@@ -102,14 +103,14 @@ class DockerRuntime:
             if not claimed:
                 raise NotReady("another process is launching it")
             if self._ground.stop(attempt) is None and self._ground.age_s(attempt) is None:
-                self._launch(launch, name)
+                self._try(launch, name)
         return {"node": self.node, "container": name}
 
     def status(self, attempt: str) -> Status:
         """Return what is known of an attempt; one whose time or grace is over is ended here."""
         stop, found = self._ground.stop(attempt), self._find(attempt)
         if found is None or found.state == "created":
-            return self._unstarted(attempt, stop)
+            return self._unstarted(attempt, stop) if self._ground.age_s(attempt) is None else self._gone(attempt, stop)
         job = self._ground.job(attempt)
         if job is None:
             return Status(alive=found.alive)  # its files are gone or on another host
@@ -133,10 +134,10 @@ class DockerRuntime:
         if found is not None and not found.alive and found.state != "created":
             return
         stop, job = self._ground.mark_stop(attempt, reason), self._ground.job(attempt)
-        if found is None:
-            return
-        if found.state == "created":
-            self.engine.remove(found.id)
+        if found is None or found.state == "created":
+            self._ground.finish(attempt, succeeded=False, hard=True)
+            if found is not None:
+                self.engine.remove(found.id)
         elif job is None:
             self.engine.kill(found.id, "SIGKILL")  # nobody knows what it is, nor how long it may take
         else:
@@ -181,6 +182,7 @@ class DockerRuntime:
         """Remove an ended container, keeping its log; what runs stays."""
         found = self._find(attempt, fresh=True)
         if found is not None and not found.alive:
+            self._ground.finish(attempt, succeeded=False, hard=False)  # its end may be one that nobody asked about
             self._keep_log(attempt, found)
             self.engine.remove(found.id)
 
@@ -194,6 +196,13 @@ class DockerRuntime:
 
     # --- launching ---
 
+    def _try(self, launch: Launch, name: str) -> None:
+        try:
+            self._launch(launch, name)
+        except LaunchRefused:
+            self._ground.finish(launch.job.attempt, succeeded=False, hard=False)  # nobody asks about it again
+            raise
+
     def _launch(self, launch: Launch, name: str) -> None:
         attempt, found = launch.job.attempt, self.engine.inspect(name)
         if found is not None and found["State"]["Status"] != "created":
@@ -203,10 +212,18 @@ class DockerRuntime:
         python = self._python(launch, image)
         container = found["Id"] if found is not None else self._create(launch, image, python, name)
         if container is not None:
-            stdin = None if python is None else json.dumps({"env": dict(launch.secrets)}).encode()
-            self.engine.start(container, stdin=stdin)
+            self._start(launch, container, None if python is None else json.dumps({"env": dict(launch.secrets)}).encode())
             self._ground.began(attempt, container)
             self._changed_at = time.monotonic()
+
+    def _start(self, launch: Launch, container: str, stdin: bytes | None) -> None:
+        """Start the container; what an engine says when it cannot is for those who know engines."""
+        try:
+            self.engine.start(container, stdin=stdin)
+        except LaunchRefused as refused:
+            image, state = policy.image_of(launch, self.place), {"Error": str(refused)}
+            explained = conclude(launch.job, state, stop=None, hard=False, said=(), tail=b"", metrics={}, staged=None, image=image)
+            raise LaunchRefused(explained.message) from refused
 
     def _create(self, launch: Launch, image: Image, python: str | None, name: str) -> str | None:
         """Create the container; None when its inputs could not be fetched: that is its end, which `status` tells."""
@@ -277,6 +294,16 @@ class DockerRuntime:
             return Status(alive=False, exit=Exit(reason=ExitReason(staged.error[0]), message=staged.error[1]))
         return Status(alive=False)
 
+    def _gone(self, attempt: str, stop: Stop | None) -> Status:
+        """Conclude on one that began and has no container any more, unless it was collected."""
+        if self._ground.log(attempt).exists():
+            return Status(alive=False)
+        staged = self._ground.finish(attempt, succeeded=False, hard=True)
+        if staged is None:
+            return Status(alive=True, note="its last checkpoint is kept")
+        reason = ExitReason.LOST if stop is None else stop.reason
+        return Status(alive=False, exit=Exit(reason=reason, message=_GONE, peaks=staged.peaks))
+
     def _press(self, found: Summary, job: JobFile, stop: Stop | None) -> None:
         """End what has had its time: the stop signal once, the kill when its grace is over."""
         age = self._ground.age_s(job.attempt)
@@ -298,7 +325,10 @@ class DockerRuntime:
         hard = stop is not None and last.state.get("ExitCode") == 137  # noqa: PLR2004 - 128 + SIGKILL
 
         def concluded(staged: Any) -> Exit:
-            return conclude(job, last.state, stop=stop, hard=hard, said=said, tail=last.tail, metrics=last.metrics, staged=staged)
+            return conclude(
+                job, last.state, stop=stop, hard=hard, said=said, tail=last.tail, metrics=last.metrics, staged=staged,
+                image=found.labels.get(body.IMAGE, ""),
+            )  # fmt: skip
 
         staged = self._ground.finish(job.attempt, succeeded=concluded(None).succeeded, hard=hard)
         if staged is None:

@@ -97,9 +97,10 @@ class LogStream:
     def read_frames(self, offset: int, limit: int = 1 << 20, *, last: bool = False, patience_s: float = 10.0) -> list[tuple[int, bytes]]:
         """Return what `read` does, as pairs of the stream it came from and bytes."""
         with self._turn:
-            if offset < self._position:
+            if offset < self._position and not self._step_back(offset):
                 self._close()
             taken: list[tuple[int, bytes]] = []
+            before = self._position
             try:
                 until = self._clock() + (patience_s if last else _MOMENT_S)
                 self._read_on(taken, offset, limit, until, last=last)
@@ -114,6 +115,8 @@ class LogStream:
                 if isinstance(fault, PlaceUnavailable):
                     raise
                 raise self._clients.unavailable(f"the log of container {self._container[:12]} broke off: {fault}") from fault
+            if self._position != before:
+                self._behind = _unfinished(taken)
             return taken
 
     def close(self) -> None:
@@ -131,6 +134,7 @@ class LogStream:
         self._wire: Wire | None = None
         self._frames = Demultiplexer()
         self._pending: deque[tuple[int, bytes]] = deque()
+        self._behind: list[tuple[int, bytes]] = []
         self._position = 0
 
     def _close(self) -> None:
@@ -148,6 +152,13 @@ class LogStream:
                 return
             answer = self._clients.checked(answer_of(response))
         self._ended, self._refusal = True, answer.words
+
+    def _step_back(self, offset: int) -> bool:
+        """Take back the unfinished line of the last read; return whether that is far enough."""
+        self._pending.extendleft(reversed(self._behind))
+        self._position -= sum(len(data) for _, data in self._behind)
+        self._behind = []
+        return offset >= self._position
 
     def _take(self, taken: list[tuple[int, bytes]], offset: int, limit: int, until: float, *, waits: bool) -> None:
         """Take bytes from the wire, skipping those before the offset."""
@@ -195,3 +206,14 @@ class LogStream:
         self._wire.close()
         self._wire, self._ended = None, True
         return False
+
+
+def _unfinished(frames: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return what comes after the last line's end: readers who take whole lines ask for it again."""
+    found: list[tuple[int, bytes]] = []
+    for stream, data in reversed(frames):
+        _, newline, rest = data.rpartition(b"\n")
+        found.append((stream, rest))
+        if newline:
+            break
+    return found[::-1]

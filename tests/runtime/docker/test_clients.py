@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.docker_engine import FakeEngine, answer
@@ -19,9 +20,9 @@ docker = pytest.importorskip("docker")
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def engine_at(address: str) -> Engine:
+def engine_at(address: str, **more: Any) -> Engine:
     """Return the engine of an address."""
-    return Engine(lambda: docker.APIClient(base_url=address, version="1.41"), name="gpu1", address=address, quick_s=0.5, slow_s=0.5)
+    return Engine(lambda: docker.APIClient(base_url=address, version="1.41"), name="gpu1", address=address, quick_s=0.5, slow_s=0.5, **more)
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ def fake(tmp_path: Path):
     """Return a function that starts a fake engine, and returns ours for it."""
     started: list[FakeEngine] = []
 
-    def fake_(script: Callable[[str], Iterator[bytes]]) -> Engine:
+    def fake_(script: Callable[[str], Iterator[bytes]], **more: Any) -> Engine:
         started.append(FakeEngine(tmp_path / "engine.sock", script))
-        return engine_at(started[-1].address)
+        return engine_at(started[-1].address, **more)
 
     yield fake_
     for one in started:
@@ -116,4 +117,28 @@ def test_after_a_fault_it_connects_anew(fake: Callable[..., Engine]):
     with pytest.raises(PlaceUnavailable):
         engine.inspect("abc")
     assert engine.inspect("abc") == {"Id": "abc"}
+    engine.close()
+
+
+def test_one_waits_for_all(fake: Callable[..., Engine]):
+    """Once an engine let somebody wait in vain, nobody else waits, until one finds that it answers again."""
+    silent = [True]
+
+    def script(_: str) -> Iterator[bytes]:
+        if silent:
+            time.sleep(1)
+        yield b"" if silent else answer("200 OK", '{"Id": "abc"}')
+
+    now = [0.0]
+    engine = fake(script, clock=lambda: now[0])
+    began = time.monotonic()
+    for _ in range(50):
+        with pytest.raises(PlaceUnavailable, match="too long"):
+            engine.inspect("abc")
+    assert time.monotonic() - began < 3
+    silent.clear()
+    with pytest.raises(PlaceUnavailable, match="too long"):
+        engine.inspect("abc")
+    now[0] = 5.1
+    assert engine.inspect("abc") == engine.inspect("abc") == {"Id": "abc"}
     engine.close()
