@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker import body, command, policy
 from airflow_dla.runtime.docker.conclude import conclude
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.facts import Image, Stop
+from airflow_dla.runtime.docker.facts import Image, Staged, Stop
 from airflow_dla.runtime.docker.ground import RUNNER, Ground, Mount
 from airflow_dla.runtime.docker.interpreters import Interpreters
 from airflow_dla.runtime.docker.listings import Summary
@@ -324,18 +324,18 @@ class DockerRuntime:
         last, said = self._over[job.attempt], self._ground.said(job.attempt)
         hard = stop is not None and last.state.get("ExitCode") == 137  # noqa: PLR2004 - 128 + SIGKILL
 
-        def concluded(staged: Any) -> Exit:
+        def concluded(job: JobFile, staged: Staged | None) -> Exit:
             return conclude(
                 job, last.state, stop=stop, hard=hard, said=said, tail=last.tail, metrics=last.metrics, staged=staged,
                 image=found.labels.get(body.IMAGE, ""),
             )  # fmt: skip
 
-        staged = self._ground.finish(job.attempt, succeeded=concluded(None).succeeded, hard=hard)
+        staged = self._ground.finish(job.attempt, succeeded=concluded(replace(job, outputs=()), None).succeeded, hard=hard)
         if staged is None:
             return Status(alive=True, note="its outputs are published")
         self._over.pop(job.attempt, None)
         self._told.discard(job.attempt)
-        return Status(alive=False, exit=concluded(staged))
+        return Status(alive=False, exit=concluded(job, staged))
 
     def _last_look(self, found: Summary, job: JobFile) -> _Ended:
         document = self.engine.inspect(found.id)
