@@ -243,9 +243,6 @@ def _hint(end: _Ending) -> str:
         return f": what it runs{end.inside} is for another processor, or a script without #!"
     if b"No space left on device" in end.tail:
         return ": a disk is full; /tmp lies in the job's memory, larger files belong into $TMPDIR"
-    program = (end.job.entrypoint.command or ("",))[0]
-    if end.code == _NOT_FOUND and f"exec {program} failed".encode() in end.tail:  # an engine's init says so
-        return f"{end.inside}: {_not_found(program)}"
     hints = {
         _NOT_EXECUTABLE: f": a command{end.inside} may not be executed; chmod +x it, or name its interpreter first",
         _NOT_FOUND: f": a command was not found{end.inside}; install it there, or name its full path",

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,7 +113,7 @@ class DockerRuntime:
             return self._unstarted(attempt, stop) if self._ground.age_s(attempt) is None else self._gone(attempt, stop)
         job = self._ground.job(attempt)
         if job is None:
-            return Status(alive=found.alive)  # its files are gone or on another host
+            return self._unknown(found, stop)
         if found.alive:
             self._press(found, job, stop)
             return Status(alive=True, note=f"{self.place.name}: {body.limits_text(job.grant)}")
@@ -294,6 +294,13 @@ class DockerRuntime:
             return Status(alive=False, exit=Exit(reason=ExitReason(staged.error[0]), message=staged.error[1]))
         return Status(alive=False)
 
+    def _unknown(self, found: Summary, stop: Stop | None) -> Status:
+        """Conclude on one whose files are gone, or on another host: only that it was stopped can be known."""
+        if found.alive or stop is None:
+            return Status(alive=found.alive)
+        message = f"{stop.reason}: its container was killed, since its files are not on this host any more"
+        return Status(alive=False, exit=Exit(reason=stop.reason, message=message))
+
     def _gone(self, attempt: str, stop: Stop | None) -> Status:
         """Conclude on one that began and has no container any more, unless it was collected."""
         if self._ground.log(attempt).exists():
@@ -324,18 +331,18 @@ class DockerRuntime:
         last, said = self._over[job.attempt], self._ground.said(job.attempt)
         hard = stop is not None and last.state.get("ExitCode") == 137  # noqa: PLR2004 - 128 + SIGKILL
 
-        def concluded(job: JobFile, staged: Staged | None) -> Exit:
+        def concluded(staged: Staged | None) -> Exit:
             return conclude(
                 job, last.state, stop=stop, hard=hard, said=said, tail=last.tail, metrics=last.metrics, staged=staged,
                 image=found.labels.get(body.IMAGE, ""),
             )  # fmt: skip
 
-        staged = self._ground.finish(job.attempt, succeeded=concluded(replace(job, outputs=()), None).succeeded, hard=hard)
+        staged = self._ground.finish(job.attempt, succeeded=concluded(None).succeeded, hard=hard)
         if staged is None:
             return Status(alive=True, note="its outputs are published")
         self._over.pop(job.attempt, None)
         self._told.discard(job.attempt)
-        return Status(alive=False, exit=concluded(job, staged))
+        return Status(alive=False, exit=concluded(staged))
 
     def _last_look(self, found: Summary, job: JobFile) -> _Ended:
         document = self.engine.inspect(found.id)

@@ -1,0 +1,161 @@
+"""Work in images that know nothing of us: another Python, no Python, no shell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contracts.runtime import ended, job_file, submitted, wait_until
+
+from airflow_dla.artifacts import Store
+from airflow_dla.runtime import Launch
+from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.specs import Exit, ExitReason
+
+Run = Callable[..., Exit]
+
+_FUNCTION = """
+import sys
+def main(job):
+    numbers = (job.inputs["train"].path / "numbers.csv").read_text().split()
+    job.log(step=1, total=sum(map(int, numbers)))
+    job.checkpoint.save(lambda folder: (folder / "state").write_text("1"))
+    (job.outputs["model"].path / "model.txt").write_text("%d.%d" % sys.version_info[:2])
+"""
+
+_SCRIPT = """
+import os, pathlib, sys
+numbers = pathlib.Path(os.environ["DLA_IN"], "train", "numbers.csv").read_text().split()
+print("total=%d" % sum(map(int, numbers)))
+pathlib.Path(os.environ["DLA_OUT"], "model", "model.txt").write_text("%d.%d" % sys.version_info[:2])
+"""
+
+#: Goes on from its checkpoint, one step in a tenth of a second, and says where it began.
+_LONG = """
+import time
+def main(job):
+    old = job.checkpoint.load()
+    step = int((old / "step").read_text()) if old else 0
+    print("from", step, flush=True)
+    while step < job.args["steps"]:
+        step += 1
+        time.sleep(0.05)
+        job.checkpoint.save(lambda folder: (folder / "step").write_text(str(step)))
+        job.log(step=step, loss=1.0 / step)
+        if job.stopping:
+            print("to", step, flush=True)
+            return
+    (job.outputs["model"].path / "steps").write_text(str(step))
+"""
+
+
+@pytest.fixture
+def numbers(store: Store, tmp_path: Path) -> Any:
+    """Return an input."""
+    folder = tmp_path / "numbers"
+    folder.mkdir()
+    (folder / "numbers.csv").write_text("1\n2\n4\n")
+    return store.publish(folder, kind="dataset")
+
+
+def published(store: Store, found: Exit, tmp_path: Path) -> dict[str, str]:
+    """Return the files of an attempt's model."""
+    assert found.succeeded, found
+    folder = tmp_path / f"model-{time.monotonic_ns()}"
+    store.fetch(found.outputs["model"].digest, folder)
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.9"])
+def test_function_and_script(
+    run: Run, launch: Callable[..., Launch], store: Store, tmp_path: Path, numbers: Any, request: pytest.FixtureRequest, python: str
+):
+    """Inputs in, outputs out, metrics read: the same in an image with our Python and in one with only an older."""
+    image = request.getfixturevalue({"3.11": "base_image", "3.9": "foreign_image"}[python])
+    data = {"inputs": {"train": numbers}, "outputs": ("model",)}
+    found = run(replace(launch(_FUNCTION, "work:main", "job.1", **data), image=image))
+    assert (published(store, found, tmp_path), found.metrics) == ({"model.txt": python}, {"total": 7.0})
+    script = launch(_SCRIPT, ["python", "work.py"], "job.2", metrics={"total": r"total=(\d+)"}, **data)
+    found = run(replace(script, image=image))
+    assert (published(store, found, tmp_path), found.metrics) == ({"model.txt": python}, {"total": 7.0})
+    assert found.peaks["memory"] > 0
+
+
+@pytest.mark.parametrize("image", ["bare_image", "shell_less_image"])
+def test_no_python(run: Run, store: Store, tmp_path: Path, numbers: Any, request: pytest.FixtureRequest, image: str):
+    """Without a Python: a command, with folders for arguments, and metrics read from its log."""
+    command = ["cp", "-v", "{inputs.train}/numbers.csv", "{outputs.model}"] if image == "shell_less_image" else [
+        "sh", "-c", 'cp /dla/in/train/numbers.csv "$DLA_OUT/model" && echo total=7'
+    ]  # fmt: skip
+    job = job_file(
+        "job.1", command, store=store.url, inputs={"train": numbers}, outputs=("model",), metrics={"total": r"total=(\d+)"}, code=None
+    )
+    found = run(Launch(job=job, image=request.getfixturevalue(image)))
+    assert published(store, found, tmp_path) == {"numbers.csv": "1\n2\n4\n"}
+    assert found.metrics == ({"total": 7.0} if image == "bare_image" else {})
+
+
+def test_preempted_and_resumed(
+    docker: DockerRuntime, launch: Callable[..., Launch], store: Store, tmp_path: Path, base_image: str
+):
+    """A preempted training frees its place within its grace, and the next attempt goes on from its last checkpoint."""
+    fields = {"outputs": ("model",), "args": {"steps": 10_000}, "checkpoint": "job"}
+    submitted(docker, replace(launch(_LONG, "work:main", "job.1", **fields), image=base_image))
+    wait_until(lambda: b'"step":5' in docker.logs("job.1", 0).data.replace(b" ", b""))
+    began = time.monotonic()
+    docker.cancel("job.1", ExitReason.PREEMPTED)
+    assert ended(docker, "job.1").reason is ExitReason.PREEMPTED
+    assert time.monotonic() - began < 5 + 5  # its grace, and five seconds
+    reached = int(docker.logs("job.1", 0).data.split(b"to ")[1].split()[0])
+    fields["args"] = {"steps": reached + 2}
+    submitted(docker, replace(launch(_LONG, "work:main", "job.2", **fields), image=base_image))
+    found = ended(docker, "job.2")
+    assert docker.logs("job.2", 0).data.startswith(b"from %d\n" % reached)
+    assert published(store, found, tmp_path) == {"steps": str(reached + 2)}
+
+
+def test_killed_and_resumed(docker: DockerRuntime, launch: Callable[..., Launch], base_image: str, docker_engine: Any):
+    """A training that was killed without warning loses one checkpoint interval at most."""
+    fields = {"outputs": ("model",), "args": {"steps": 10_000}, "checkpoint": "job"}
+    handle = submitted(docker, replace(launch(_LONG, "work:main", "job.1", **fields), image=base_image))
+    wait_until(lambda: b'"step":20' in docker.logs("job.1", 0).data.replace(b" ", b""))
+    with docker_engine.client() as client:
+        client.kill(handle["container"])
+    assert ended(docker, "job.1").reason is ExitReason.KILLED
+    reached = docker.logs("job.1", 0).data.count(b'"step"')
+    fields["args"] = {"steps": 1}
+    submitted(docker, replace(launch(_LONG, "work:main", "job.2", **fields), image=base_image))
+    ended(docker, "job.2")
+    resumed = int(docker.logs("job.2", 0).data.split()[1])
+    assert reached - 1 <= resumed <= reached + 1
+
+
+def test_output_that_leads_out(run: Run, launch: Callable[..., Launch], base_image: str):
+    """A link out of an output's folder is not followed by those who publish."""
+    code = "import os\ndef main(job):\n    os.symlink('/etc/shadow', job.outputs['model'].path / 'x')\n"
+    found = run(replace(launch(code, outputs=("model",)), image=base_image))
+    assert found.reason is ExitReason.USER_ERROR
+    assert "model" in found.message
+    assert "link" in found.message
+
+
+def test_edited_code_runs(run: Run, launch: Callable[..., Launch], base_image: str):
+    """An edit of the code is what the next submit runs, without a build, within seconds."""
+    began = time.monotonic()
+    for number in (1, 2):
+        found = run(replace(launch(f"def main(job):\n    job.log(edit={number})\n", "work:main", f"job.{number}"), image=base_image))
+        assert found.metrics == {"edit": float(number)}
+    print("two submits", time.monotonic() - began)
+    assert time.monotonic() - began < 10
+
+
+def test_missing_input(run: Run, launch: Callable[..., Launch], base_image: str, numbers: Any, store: Store):
+    """An input whose bytes are gone ends the attempt with its name, and nothing was started."""
+    gone = replace(numbers, digest="sha256:" + "0" * 64)
+    found = run(replace(launch(_FUNCTION, inputs={"train": gone}), image=base_image))
+    assert found.reason in {ExitReason.USER_ERROR, ExitReason.LOST}
+    assert "input 'train'" in found.message

@@ -1,0 +1,105 @@
+"""The grant as the job feels it, within five in a hundred; changed while it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from contracts.runtime import ended, job_file, submitted, wait_until
+
+from airflow_dla.runtime import Launch
+from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.specs import Exit, Grant
+
+Run = Callable[..., Exit]
+
+#: Burns CPU in one thread, again at each file ``go.N``, and says the share it got.
+_BURN = """
+import os, time
+for n in range(2):
+    while not os.path.exists(f"/dla/tmp/go.{n}"):
+        time.sleep(0.01)
+    used, began = time.process_time(), time.monotonic()
+    while time.monotonic() - began < 2.5:
+        pass
+    print((time.process_time() - used) / (time.monotonic() - began), flush=True)
+"""
+
+#: Takes memory until there is no more, and says after each MiB how much it had.
+_TAKE = """
+import os, sys
+taken = []
+while True:
+    piece = bytearray(1 << 20)
+    taken.append(piece)
+    os.write(1, b"%d\\n" % len(taken))
+"""
+
+#: Holds 150 MiB until it is told to end.
+_HOLD = """
+import os, time
+held = bytearray(os.urandom(1 << 20) * 150)
+print("on", flush=True)
+while not os.path.exists("/dla/tmp/go"):
+    time.sleep(0.02)
+"""
+
+
+def grant(**amounts: float) -> Grant:
+    """Return a grant of the first attempt."""
+    return Grant(id="job.1", node="laptop", amounts=amounts)
+
+
+def test_cpu(docker: DockerRuntime, base_image: str, jobs_folder: Path):
+    """A quarter of a CPU is a quarter of its time, and after a live resize it is four tenths."""
+    job = job_file("job.1", ["python3", "-c", _BURN], grant=grant(cpu=0.25, memory=0.25))
+    submitted(docker, Launch(job=job, image=base_image))
+    (jobs_folder / "job.1/dla/tmp/go.0").touch()
+    first = float(wait_until(lambda: docker.logs("job.1", 0).data))
+    assert docker.resize("job.1", grant(cpu=0.4, memory=0.25))
+    (jobs_folder / "job.1/dla/tmp/go.1").touch()
+    assert ended(docker, "job.1").succeeded
+    second = float(docker.logs("job.1", 0).data.split()[1])
+    print(first, second)
+    assert abs(first - 0.25) <= 0.25 * 0.05
+    assert abs(second - 0.4) <= 0.4 * 0.05
+
+
+def test_memory(run: Run, docker: DockerRuntime, base_image: str):
+    """256 MiB are 256 MiB: what the job takes and what its interpreter needs, without swap."""
+    found = run(["python3", "-c", _TAKE], base_image, grant=grant(cpu=1.0, memory=0.25))
+    taken = int(docker.logs("job.1", 0).data.split()[-1])
+    print(taken, found.peaks)
+    assert found.reason.value == "out_of_memory"
+    assert 256 * 0.93 <= taken <= 256  # the interpreter holds 7 MiB or so itself
+
+
+def test_cpu_set(run: Run, docker: DockerRuntime, base_image: str):
+    """CPUs that were granted by number are those that the job may run on."""
+    given = Grant(id="job.1", node="laptop", amounts={"cpu": 1.0, "memory": 0.25}, cpu_ids=(0,))
+    run(["python3", "-c", "import os; print(os.sched_getaffinity(0))"], base_image, grant=given)
+    assert docker.logs("job.1", 0).data == b"{0}\n"
+
+
+def test_memory_in_use_is_not_taken(docker: DockerRuntime, base_image: str, jobs_folder: Path):
+    """A shrink below what the job holds is refused, and what held before holds; a smaller one is done, and the job is told."""
+    job = job_file("job.1", ["python3", "-c", _HOLD], grant=grant(cpu=1.0, memory=0.25))
+    submitted(docker, Launch(job=job, image=base_image))
+    wait_until(lambda: docker.logs("job.1", 0).data)
+    assert docker.resize("job.1", grant(cpu=0.5, memory=0.1)) is False
+    limits = docker.engine.inspect(docker.submit(Launch(job=job, image=base_image))["container"])["HostConfig"]
+    assert (limits["Memory"], limits["NanoCpus"]) == (2**28, 10**9)
+    assert docker.resize("job.1", grant(cpu=0.5, memory=0.2)) is True
+    assert json.loads((jobs_folder / "job.1/dla/grant.json").read_text())["amounts"] == {"cpu": 0.5, "memory": 0.2}
+    (jobs_folder / "job.1/dla/tmp/go").touch()
+    assert ended(docker, "job.1").succeeded
+
+
+def test_processes(run: Run, docker: DockerRuntime, bare_image: str):
+    """A job that forks without end reaches its own limit, not the host's."""
+    docker.place = replace(docker.place, policy=replace(docker.place.policy, pids=20))
+    found = run(["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do sleep 30 & done"], bare_image)
+    assert not found.succeeded
+    assert b"can't fork" in docker.logs("job.1", 0).data
