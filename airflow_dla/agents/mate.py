@@ -157,7 +157,7 @@ class Mate:
     def _watched(self, saver: Optional[CheckpointSaver]) -> Optional[Dict[str, Any]]:
         """Wait for the container's end; None when we are to end first, or nobody wants this attempt any more."""
         began = time.monotonic()
-        while not self._wake.terminated and self._control.path.is_dir():
+        while not self._wake.terminated and self._control.job.exists():  # the folder may be there again, of another
             ended = read_json(self._control.ended)
             if ended is not None:
                 return ended

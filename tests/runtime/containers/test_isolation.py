@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
-
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.specs import Exit
 
@@ -44,8 +42,7 @@ def test_seen_from_inside(run: Run, docker: DockerRuntime, base_image: str):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["id -u", "echo $((1+1))"])
-def test_without_python(run: Run, docker: DockerRuntime, bare_image: str, command: str):
+def test_without_python(run: Run, docker: DockerRuntime, bare_image: str):
     """An image of a few programs runs under the same rules."""
-    assert run(["sh", "-c", f"! touch /x && {command}"], bare_image).succeeded
-    assert docker.logs("job.1", 0).data.splitlines()[-1] in {b"65532", b"2"}
+    assert run(["sh", "-c", "! touch /x 2> /dev/null && id -u"], bare_image).succeeded
+    assert docker.logs("job.1", 0).data == b"65532\n"

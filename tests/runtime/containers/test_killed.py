@@ -65,15 +65,16 @@ def test_submitter_killed_at_random_moments(
 ):
     """The next one finishes what the killed one began: one container for each attempt, every result right."""
     chance = random.Random(7)
-    for number in range(1, 11):
-        attempt = f"job.{number}"
-        killed = begin(attempt)
-        wait_until(lambda attempt=attempt: attempt in docker.jobs() or killed.poll() is not None)
-        time.sleep(chance.uniform(0.0, 0.5))
+    doomed = {attempt: begin(attempt) for attempt in (f"job.{number}" for number in range(1, 11))}
+    for attempt, killed in doomed.items():
+        wait_until(lambda attempt=attempt, killed=killed: attempt in docker.jobs() or killed.poll() is not None)
+        time.sleep(chance.uniform(0.0, 0.4))
         killed.kill()
+    for attempt, killed in doomed.items():
         killed.wait()
         submitted(docker, launching.launch(attempt, base_image, store.url))
-        ran_once(docker, attempt, ended(docker, attempt))
+    for attempt in doomed:
+        ran_once(docker, attempt, ended(docker, attempt, 30))
     assert len(docker.kept()) == 10
 
 

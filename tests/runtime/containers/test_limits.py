@@ -15,14 +15,12 @@ from airflow_dla.specs import Exit, Grant
 
 Run = Callable[..., Exit]
 
-#: Burns CPU in one thread, again at each file ``go.N``, and says the share it got.
+#: Burns CPU in one thread, and says every two seconds the share that it got.
 _BURN = """
 import os, time
-for n in range(2):
-    while not os.path.exists(f"/dla/tmp/go.{n}"):
-        time.sleep(0.01)
+while not os.path.exists("/dla/tmp/go"):
     used, began = time.process_time(), time.monotonic()
-    while time.monotonic() - began < 2.5:
+    while time.monotonic() - began < 2.0:
         pass
     print((time.process_time() - used) / (time.monotonic() - began), flush=True)
 """
@@ -40,7 +38,7 @@ while True:
 #: Holds 150 MiB until it is told to end.
 _HOLD = """
 import os, time
-held = bytearray(os.urandom(1 << 20) * 150)
+held = bytearray(b"x") * (150 << 20)
 print("on", flush=True)
 while not os.path.exists("/dla/tmp/go"):
     time.sleep(0.02)
@@ -52,26 +50,29 @@ def grant(**amounts: float) -> Grant:
     return Grant(id="job.1", node="laptop", amounts=amounts)
 
 
+def shares(docker: DockerRuntime) -> list[float]:
+    """Return the shares of a CPU that a job said it got."""
+    return [float(line) for line in docker.logs("job.1", 0).data.split()]
+
+
 def test_cpu(docker: DockerRuntime, base_image: str, jobs_folder: Path):
-    """A quarter of a CPU is a quarter of its time, and after a live resize it is four tenths."""
-    job = job_file("job.1", ["python3", "-c", _BURN], grant=grant(cpu=0.25, memory=0.25))
+    """A tenth of a CPU is a tenth of its time and never more, also after a live resize; a busy host may give less for a while."""
+    job = job_file("job.1", ["python3", "-c", _BURN], grant=grant(cpu=0.1, memory=0.25))
     submitted(docker, Launch(job=job, image=base_image))
-    (jobs_folder / "job.1/dla/tmp/go.0").touch()
-    first = float(wait_until(lambda: docker.logs("job.1", 0).data))
-    assert docker.resize("job.1", grant(cpu=0.4, memory=0.25))
-    (jobs_folder / "job.1/dla/tmp/go.1").touch()
+    first = wait_until(lambda: [share for share in shares(docker) if share >= 0.1 * 0.95], 40)
+    assert docker.resize("job.1", grant(cpu=0.15, memory=0.25))
+    past = len(shares(docker)) + 1  # the first after it is of both
+    second = wait_until(lambda: [share for share in shares(docker)[past:] if share >= 0.15 * 0.95], 40)
+    (jobs_folder / "job.1/dla/tmp/go").touch()
     assert ended(docker, "job.1").succeeded
-    second = float(docker.logs("job.1", 0).data.split()[1])
-    print(first, second)
-    assert abs(first - 0.25) <= 0.25 * 0.05
-    assert abs(second - 0.4) <= 0.4 * 0.05
+    assert max(first) <= 0.1 * 1.05
+    assert max(second) <= 0.15 * 1.05
 
 
 def test_memory(run: Run, docker: DockerRuntime, base_image: str):
     """256 MiB are 256 MiB: what the job takes and what its interpreter needs, without swap."""
     found = run(["python3", "-c", _TAKE], base_image, grant=grant(cpu=1.0, memory=0.25))
     taken = int(docker.logs("job.1", 0).data.split()[-1])
-    print(taken, found.peaks)
     assert found.reason.value == "out_of_memory"
     assert 256 * 0.93 <= taken <= 256  # the interpreter holds 7 MiB or so itself
 
