@@ -1,6 +1,6 @@
 """Launches an attempt as a follower does, in a process of its own that may be killed at any moment.
 
-    python launching.py HOST JOBS WORKSPACE IMAGE ATTEMPT STORE
+python launching.py HOST JOBS WORKSPACE IMAGE ATTEMPT STORE
 """
 
 from __future__ import annotations

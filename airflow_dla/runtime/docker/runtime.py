@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from airflow_dla.errors import LaunchRefused, NotReady
@@ -19,8 +18,8 @@ from airflow_dla.runtime.docker.facts import Image, Staged, Stop
 from airflow_dla.runtime.docker.ground import RUNNER, Ground, Mount
 from airflow_dla.runtime.docker.interpreters import Interpreters
 from airflow_dla.runtime.docker.listings import Summary
+from airflow_dla.runtime.docker.logs import Logs
 from airflow_dla.runtime.docker.readings import readings
-from airflow_dla.runtime.docker.streams import LogStream
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
 #: Followers of one process share a look at the engine that is no older than this, seconds; just after a launch a newer one.
@@ -34,8 +33,6 @@ _TAIL: Final = 16_384
 _SLICE: Final = 1 << 20
 _GIB: Final = 2**30
 _GONE: Final = "its container is gone and left no word: somebody removed it, or the engine lost its data"
-#: Logs that one process holds open.
-_STREAMS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class DockerRuntime:
         self._interpreters = Interpreters(engine)
         self._over: dict[str, _Ended] = {}
         self._told: set[str] = set()
-        self._streams: dict[str, LogStream] = {}
+        self._logs = Logs(engine, ground.log)
         self._changed_at = 0.0
 
     # --- the contract ---
@@ -121,11 +118,7 @@ class DockerRuntime:
 
     def logs(self, attempt: str, offset: int, *, limit: int = _SLICE) -> LogSlice:
         """Return the log from a byte offset: standard output and error in the order in which the engine got them."""
-        found = self._find(attempt)
-        if found is None or found.state == "created":
-            data = _read(self._ground.log(attempt), offset, limit)
-        else:
-            data = self._stream(attempt, found).read(offset, limit, last=not found.alive)
+        data = self._logs.read(attempt, self._find(attempt), offset, limit)
         return LogSlice(data, offset + len(data))
 
     def cancel(self, attempt: str, reason: ExitReason) -> None:
@@ -183,7 +176,7 @@ class DockerRuntime:
         found = self._find(attempt, fresh=True)
         if found is not None and not found.alive:
             self._ground.finish(attempt, succeeded=False, hard=False)  # its end may be one that nobody asked about
-            self._keep_log(attempt, found)
+            self._logs.keep(attempt, found)
             self.engine.remove(found.id)
 
     def forget(self, *, older_than_s: float) -> tuple[str, ...]:
@@ -349,38 +342,4 @@ class DockerRuntime:
         state = {} if document is None else document["State"]
         alone = document is not None and RUNNER not in (document["Config"]["Cmd"] or ())
         tail = self.engine.tail(found.id, _TAIL) if state.get("ExitCode") else b""
-        return _Ended(state=state, tail=tail, metrics=readings(job.metrics if alone else {}, self._whole_log(found)))
-
-    def _stream(self, attempt: str, found: Summary) -> LogStream:
-        """Return the log that this process has open, few at a time: a follower reads on where it stood."""
-        if attempt not in self._streams:
-            self._streams[attempt] = self.engine.stream(found.id)
-        while len(self._streams) > _STREAMS:
-            self._streams.pop(next(iter(self._streams))).close()
-        return self._streams[attempt]
-
-    def _whole_log(self, found: Summary) -> Iterator[bytes]:
-        stream, offset = self.engine.stream(found.id), 0
-        try:
-            while (data := stream.read(offset, _SLICE, last=True)) or not stream.ended:
-                yield data
-                offset += len(data)
-        finally:
-            stream.close()
-
-    def _keep_log(self, attempt: str, found: Summary) -> None:
-        partial = self._ground.log(attempt).with_name(".log")
-        if not partial.parent.is_dir():
-            return
-        with partial.open("wb") as file:
-            for piece in self._whole_log(found):
-                file.write(piece)
-        partial.replace(self._ground.log(attempt))
-
-
-def _read(path: Path, offset: int, limit: int) -> bytes:
-    try:
-        with path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), limit, offset)
-    except FileNotFoundError:
-        return b""
+        return _Ended(state=state, tail=tail, metrics=readings(job.metrics if alone else {}, self._logs.whole(found)))

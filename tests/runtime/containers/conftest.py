@@ -30,3 +30,9 @@ def run(docker: DockerRuntime) -> Run:
         return ended(docker, launch.job.attempt, 60)
 
     return run_
+
+
+@pytest.fixture
+def image(request: pytest.FixtureRequest) -> str:
+    """Return the image whose fixture the parameter names."""
+    return str(request.getfixturevalue(request.param))

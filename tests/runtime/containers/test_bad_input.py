@@ -34,8 +34,6 @@ class _Closed(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_HEAD = do_GET
-
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 

@@ -17,6 +17,7 @@ from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.specs import Exit, ExitReason
 
 Run = Callable[..., Exit]
+Published = Callable[[Exit], dict[str, str]]
 
 _FUNCTION = """
 import sys
@@ -62,46 +63,46 @@ def numbers(store: Store, tmp_path: Path) -> Any:
     return store.publish(folder, kind="dataset")
 
 
-def published(store: Store, found: Exit, tmp_path: Path) -> dict[str, str]:
-    """Return the files of an attempt's model."""
-    assert found.succeeded, found
-    folder = tmp_path / f"model-{time.monotonic_ns()}"
-    store.fetch(found.outputs["model"].digest, folder)
-    return {path.name: path.read_text() for path in folder.iterdir()}
+@pytest.fixture
+def published(store: Store, tmp_path: Path) -> Published:
+    """Return a function that returns the files of an attempt's model."""
+
+    def published_(found: Exit) -> dict[str, str]:
+        assert found.succeeded, found
+        folder = tmp_path / f"model-{time.monotonic_ns()}"
+        store.fetch(found.outputs["model"].digest, folder)
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    return published_
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.9"])
-def test_function_and_script(
-    run: Run, launch: Callable[..., Launch], store: Store, tmp_path: Path, numbers: Any, request: pytest.FixtureRequest, python: str
-):
+@pytest.mark.parametrize(("image", "python"), [("base_image", "3.11"), ("foreign_image", "3.9")], indirect=["image"])
+def test_function_and_script(run: Run, launch: Callable[..., Launch], published: Published, numbers: Any, image: str, python: str):  # noqa: PLR0917 - fixtures
     """Inputs in, outputs out, metrics read: the same in an image with our Python and in one with only an older."""
-    image = request.getfixturevalue({"3.11": "base_image", "3.9": "foreign_image"}[python])
     data = {"inputs": {"train": numbers}, "outputs": ("model",)}
     found = run(replace(launch(_FUNCTION, "work:main", "job.1", **data), image=image))
-    assert (published(store, found, tmp_path), found.metrics) == ({"model.txt": python}, {"total": 7.0})
+    assert (published(found), found.metrics) == ({"model.txt": python}, {"total": 7.0})
     script = launch(_SCRIPT, ["python", "work.py"], "job.2", metrics={"total": r"total=(\d+)"}, **data)
     found = run(replace(script, image=image))
-    assert (published(store, found, tmp_path), found.metrics) == ({"model.txt": python}, {"total": 7.0})
+    assert (published(found), found.metrics) == ({"model.txt": python}, {"total": 7.0})
     assert found.peaks["memory"] > 0
 
 
-@pytest.mark.parametrize("image", ["bare_image", "shell_less_image"])
-def test_no_python(run: Run, store: Store, tmp_path: Path, numbers: Any, request: pytest.FixtureRequest, image: str):
+@pytest.mark.parametrize("image", ["bare_image", "shell_less_image"], indirect=True)
+def test_no_python(run: Run, store: Store, published: Published, numbers: Any, image: str):
     """Without a Python: a command, with folders for arguments, and metrics read from its log."""
-    command = ["cp", "-v", "{inputs.train}/numbers.csv", "{outputs.model}"] if image == "shell_less_image" else [
+    command = ["cp", "-v", "{inputs.train}/numbers.csv", "{outputs.model}"] if "shell-less" in image else [
         "sh", "-c", 'cp /dla/in/train/numbers.csv "$DLA_OUT/model" && echo total=7'
     ]  # fmt: skip
     job = job_file(
         "job.1", command, store=store.url, inputs={"train": numbers}, outputs=("model",), metrics={"total": r"total=(\d+)"}, code=None
     )
-    found = run(Launch(job=job, image=request.getfixturevalue(image)))
-    assert published(store, found, tmp_path) == {"numbers.csv": "1\n2\n4\n"}
-    assert found.metrics == ({"total": 7.0} if image == "bare_image" else {})
+    found = run(Launch(job=job, image=image))
+    assert published(found) == {"numbers.csv": "1\n2\n4\n"}
+    assert found.metrics == ({"total": 7.0} if "bare" in image else {})
 
 
-def test_preempted_and_resumed(
-    docker: DockerRuntime, launch: Callable[..., Launch], store: Store, tmp_path: Path, base_image: str
-):
+def test_preempted_and_resumed(docker: DockerRuntime, launch: Callable[..., Launch], published: Published, base_image: str):
     """A preempted training frees its place within its grace, and the next attempt goes on from its last checkpoint."""
     fields = {"outputs": ("model",), "args": {"steps": 10_000}, "checkpoint": "job"}
     submitted(docker, replace(launch(_LONG, "work:main", "job.1", **fields), image=base_image))
@@ -115,7 +116,7 @@ def test_preempted_and_resumed(
     submitted(docker, replace(launch(_LONG, "work:main", "job.2", **fields), image=base_image))
     found = ended(docker, "job.2")
     assert docker.logs("job.2", 0).data.startswith(b"from %d\n" % reached)
-    assert published(store, found, tmp_path) == {"steps": str(reached + 2)}
+    assert published(found) == {"steps": str(reached + 2)}
 
 
 def test_killed_and_resumed(docker: DockerRuntime, launch: Callable[..., Launch], base_image: str, docker_engine: Any):
@@ -149,7 +150,6 @@ def test_edited_code_runs(run: Run, launch: Callable[..., Launch], base_image: s
     for number in (1, 2):
         found = run(replace(launch(f"def main(job):\n    job.log(edit={number})\n", "work:main", f"job.{number}"), image=base_image))
         assert found.metrics == {"edit": float(number)}
-    print("two submits", time.monotonic() - began)
     assert time.monotonic() - began < 10
 
 

@@ -95,7 +95,7 @@ def test_removed_by_hand(place: Workspace, docker: DockerRuntime):
     lines: list[str] = []
     one = follow(place, *_LAST, lines=lines)
     steps(one, lambda: "on" in lines)
-    docker.engine.remove(docker.engine.listing(docker._workspace)[one.attempt.id].id, force=True)  # noqa: SLF001 - by somebody's hand
+    docker.engine.remove(docker.engine.listing(docker._workspace)[one.attempt.id].id, force=True)
     steps(one, lambda: one.attempt.number == 2 and docker.status(one.attempt.id).alive)
     one.stop(ExitReason.STOPPED)
     steps(one, lambda: one.over)

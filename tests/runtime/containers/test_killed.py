@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import launching
 import pytest
 from contracts.runtime import ended, submitted, wait_until
 
@@ -22,8 +23,6 @@ from airflow_dla.artifacts import Store
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.specs import Exit, ExitReason
-
-import launching
 
 _ROOT = Path(__file__).parents[3]
 
@@ -34,7 +33,7 @@ def begin(docker: DockerRuntime, jobs_folder: Path, base_image: str, store: Stor
     begun: list[subprocess.Popen[bytes]] = []
 
     def begin_(attempt: str) -> subprocess.Popen[bytes]:
-        arguments = [docker.place.url, str(jobs_folder), docker._workspace, base_image, attempt, store.url]  # noqa: SLF001
+        arguments = [docker.place.url, str(jobs_folder), docker._workspace, base_image, attempt, store.url]
         env = {**os.environ, "PYTHONPATH": f"{_ROOT}:{_ROOT / 'tests'}"}
         begun.append(subprocess.Popen([sys.executable, launching.__file__, *arguments], env=env, stderr=subprocess.PIPE))
         return begun[-1]
@@ -55,7 +54,7 @@ def mate_of(jobs_folder: Path, attempt: str) -> int | None:
 def ran_once(docker: DockerRuntime, attempt: str, found: Exit) -> None:
     """Check that an attempt has one container that ran once, with its secret, and published."""
     assert found.succeeded, found
-    assert docker.logs(attempt, 0).data .startswith(b"ran\n7\n")
+    assert docker.logs(attempt, 0).data.startswith(b"ran\n7\n")
     assert docker.logs(attempt, 0).data.count(b"ran") == 1
     assert list(found.outputs) == ["model"]
 
@@ -78,9 +77,7 @@ def test_submitter_killed_at_random_moments(
     assert len(docker.kept()) == 10
 
 
-def test_eight_submitters_at_once(
-    docker: DockerRuntime, begin: Callable[[str], subprocess.Popen[bytes]], base_image: str, store: Store
-):
+def test_eight_submitters_at_once(docker: DockerRuntime, begin: Callable[[str], subprocess.Popen[bytes]], base_image: str, store: Store):
     """Processes that launch the same attempt at once start one container, and all of them think it theirs."""
     all_ = [begin("job.1") for _ in range(8)]
     assert [one.wait(60) for one in all_] == [0] * 8, [one.stderr.read() for one in all_ if one.stderr]
