@@ -116,7 +116,7 @@ class LogStream:
                     raise
                 raise self._clients.unavailable(f"the log of container {self._container[:12]} broke off: {fault}") from fault
             if self._position != before:
-                self._behind = _unfinished(taken)
+                self._keep_behind(taken)
             return taken
 
     def close(self) -> None:
@@ -152,6 +152,9 @@ class LogStream:
                 return
             answer = self._clients.checked(answer_of(response))
         self._ended, self._refusal = True, answer.words
+
+    def _keep_behind(self, taken: list[tuple[int, bytes]]) -> None:
+        self._behind = _unfinished(taken)
 
     def _step_back(self, offset: int) -> bool:
         """Take back the unfinished line of the last read; return whether that is far enough."""
