@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
 import time
@@ -24,6 +25,14 @@ from airflow_dla.specs import Exit, ExitReason, PlaceSpec
 
 # docker-py leaves the socket open that it could not connect.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Have such sockets found here, where they are expected."""
+    yield
+    gc.collect()
+
 
 #: Counts until it is told to end, whatever else it is told.
 COUNTS = "trap '' TERM; i=0; while [ ! -e /dla/tmp/go ]; do echo $i; i=$((i+1)); sleep 0.1; done; echo end"

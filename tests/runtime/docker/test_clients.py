@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,13 @@ docker = pytest.importorskip("docker")
 
 # docker-py leaves the socket open that it could not connect.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Have such sockets found here, where they are expected."""
+    yield
+    gc.collect()
 
 
 def engine_at(address: str, **more: Any) -> Engine:
