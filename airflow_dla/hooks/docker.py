@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_dla.runtime.docker.runtime import DockerRuntime
 
 #: Seconds without a word from an engine after which it counts as not answering.
-_TIMEOUT_S: Final = 30
+_TIMEOUT_S: Final = 10
 
 
 def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: Store, engine: Engine) -> DockerRuntime:

@@ -32,13 +32,16 @@ _NOBODY: Final = (65532, 65532)
 _TAIL: Final = 16_384
 _SLICE: Final = 1 << 20
 _GIB: Final = 2**30
+#: Ends that one process remembers.
+_ENDS: Final = 1024
 _GONE: Final = "its container is gone and left no word: somebody removed it, or the engine lost its data"
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """What the engine says of a container that has ended; read once, while its outputs are published."""
+    """What the engine says of a container that has ended, and will say for ever; read once."""
 
+    found: Summary
     state: Mapping[str, Any]
     tail: bytes
     metrics: Mapping[str, float]
@@ -101,7 +104,7 @@ class DockerRuntime:
                 raise NotReady("another process is launching it")
             if self._ground.stop(attempt) is None and self._ground.age_s(attempt) is None:
                 self._try(launch, name)
-        return {"node": self.node, "container": name}
+        return {"node": self.node, "container": name, **(self._address(name) if launch.job.part is not None else {})}
 
     def status(self, attempt: str) -> Status:
         """Return what is known of an attempt; one whose time or grace is over is ended here."""
@@ -178,6 +181,7 @@ class DockerRuntime:
             self._ground.finish(attempt, succeeded=False, hard=False)  # its end may be one that nobody asked about
             self._logs.keep(attempt, found)
             self.engine.remove(found.id)
+            self._over.pop(attempt, None)
 
     def forget(self, *, older_than_s: float) -> tuple[str, ...]:
         """Remove the files of attempts that ended so many seconds ago and have no container any more; return their labels."""
@@ -271,10 +275,20 @@ class DockerRuntime:
 
     # --- following ---
 
+    def _address(self, name: str) -> dict[str, str]:
+        """Return where other members of a gang reach a container: none where it has no network."""
+        document = self.engine.inspect(name)
+        networks = {} if document is None else document["NetworkSettings"]["Networks"] or {}
+        if "host" in networks:
+            return {"address": "127.0.0.1"}
+        return next(({"address": str(found["IPAddress"])} for found in networks.values() if found.get("IPAddress")), {})
+
     def _find(self, attempt: str, *, fresh: bool = False) -> Summary | None:
         """Find an attempt's container: most run, and one list of those is enough for all who ask."""
         since = time.monotonic() - self._changed_at
         age = 0.0 if fresh else min(since, _NEWER_S if since < _JUST_S else _FRESH_S)
+        if attempt in self._over and not fresh:
+            return self._over[attempt].found
         running = self.engine.listing(self._workspace, running=True, max_age_s=age)
         return running.get(attempt) or self.engine.find(body.name(self._workspace, attempt))
 
@@ -321,6 +335,8 @@ class DockerRuntime:
         """Conclude how it ended, as soon as what it left is published or kept."""
         if job.attempt not in self._over:
             self._over[job.attempt] = self._last_look(found, job)
+            while len(self._over) > _ENDS:
+                self._over.pop(next(iter(self._over)))
         last, said = self._over[job.attempt], self._ground.said(job.attempt)
         hard = stop is not None and last.state.get("ExitCode") == 137  # noqa: PLR2004 - 128 + SIGKILL
 
@@ -333,7 +349,6 @@ class DockerRuntime:
         staged = self._ground.finish(job.attempt, succeeded=concluded(None).succeeded, hard=hard)
         if staged is None:
             return Status(alive=True, note="its outputs are published")
-        self._over.pop(job.attempt, None)
         self._told.discard(job.attempt)
         return Status(alive=False, exit=concluded(staged))
 
@@ -342,4 +357,4 @@ class DockerRuntime:
         state = {} if document is None else document["State"]
         alone = document is not None and RUNNER not in (document["Config"]["Cmd"] or ())
         tail = self.engine.tail(found.id, _TAIL) if state.get("ExitCode") else b""
-        return _Ended(state=state, tail=tail, metrics=readings(job.metrics if alone else {}, self._logs.whole(found)))
+        return _Ended(found=found, state=state, tail=tail, metrics=readings(job.metrics if alone else {}, self._logs.whole(found)))
