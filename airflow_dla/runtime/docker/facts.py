@@ -39,6 +39,8 @@ class EngineFacts:
         Whether it can limit memory and swap together.
     architecture : str
         ``x86_64``, ``aarch64``.
+    log_drivers : tuple of str
+        ``json-file``, ``local``, …
     """
 
     name: str
@@ -52,6 +54,7 @@ class EngineFacts:
     has_init: bool = False
     swap_limit: bool = True
     architecture: str = "x86_64"
+    log_drivers: tuple[str, ...] = ("json-file",)
 
     @classmethod
     def from_engine(cls, info: Mapping[str, Any], version: Mapping[str, Any]) -> Self:
@@ -68,6 +71,7 @@ class EngineFacts:
             has_init=any(part.get("Name") == "docker-init" for part in version.get("Components") or ()),
             swap_limit=bool(info.get("SwapLimit")),
             architecture=str(info.get("Architecture") or ""),
+            log_drivers=tuple((info.get("Plugins") or {}).get("Log") or ("json-file",)),
         )
 
     @property

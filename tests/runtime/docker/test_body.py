@@ -206,7 +206,7 @@ def test_overrides(made: Make, launch: Make, place: Make):
         "user": "7:7", "stop_signal": "SIGINT", "hostname": "train", "network": "none", "cap_add": ["SYS_PTRACE", "CHOWN"],
         "ulimits": {"nofile": 4096, "core": -1}, "tmpfs": {"/run": "size=1m"}, "security_opt": ["seccomp=unconfined"], "init": False,
     }  # fmt: skip
-    found = made(launch(overrides=overrides), place({"capabilities": ["CAP_CHOWN"], "networks": []}))
+    found = made(launch(overrides=overrides), place({"capabilities": ["CAP_CHOWN"]}))
     host = found["HostConfig"]
     assert (found["User"], found["StopSignal"], found["Hostname"]) == ("7:7", "SIGINT", "train")
     assert (host["NetworkMode"], host["Init"], host["CapAdd"]) == ("none", False, ["CHOWN", "SYS_PTRACE"])
