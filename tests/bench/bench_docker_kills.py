@@ -9,11 +9,15 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections import Counter
 
 from docker_images import BASE, image
 from fixtures_docker import answering
 from system.containers import container_airflow
 from system.slaughter import Slaughter
+
+#: Kills after which everything is checked, with other jobs for the next.
+_ROUND = 20
 
 
 def main(kills: int, seed: int) -> int:
@@ -21,13 +25,16 @@ def main(kills: int, seed: int) -> int:
     engine = answering()
     if engine is None:
         sys.exit("no Docker engine answers; name one in DOCKER_HOST")
+    chance, killed, begun = random.Random(seed), Counter[str](), time.monotonic()
     with container_airflow(engine, image(engine, BASE)) as airflow:
-        begun = time.monotonic()
-        slaughter = Slaughter(airflow, jobs=6, chance=random.Random(seed))
-        slaughter.kill(kills)
-        slaughter.check()
-    sys.stdout.write(f"seed {seed}, {time.monotonic() - begun:.0f} s: {slaughter.summary()}; ")
-    sys.stdout.write("0 duplicates, 0 orphans, 0 leaked grants, every result right\n")
+        while (left := kills - killed.total()) > 0:
+            slaughter = Slaughter(airflow, jobs=6, chance=chance)
+            slaughter.kill(min(_ROUND, left))
+            slaughter.check()
+            killed += slaughter.killed
+            sys.stdout.write(f"{slaughter.summary()}; 0 duplicates, 0 orphans, 0 leaked grants, every result right\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"seed {seed}: {killed.total()} kills ({dict(killed)}) in {time.monotonic() - begun:.0f} s\n")
     return 0
 
 
