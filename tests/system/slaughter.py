@@ -16,6 +16,8 @@ from airflow_dla.runtime.docker.engine import Engine
 
 #: Seconds between two kills, at most.
 _PAUSE_S = 4.0
+#: What is killed, the components more seldom: Airflow takes many seconds to begin them again.
+_WHAT = ("task", "task", "task", "container", "container", "triggerer", "scheduler")
 _FINAL = {"success", "failed"}
 
 
@@ -47,7 +49,7 @@ class Slaughter:
         """Kill something so many times, each at a random moment."""
         while sum(self.killed.values()) < count:
             time.sleep(self._chance.uniform(0.0, _PAUSE_S))
-            what = self._chance.choice(["task", "task", "container", "triggerer", "scheduler"])
+            what = self._chance.choice(_WHAT)
             self.killed[what] += self._kill(what)
             self._replace()
 

@@ -119,9 +119,7 @@ def test_a_preempted_training_goes_on_within_its_airflow_try(start: Start, measu
     first = low.ledger.attempts([f"{low.job}.1"])[f"{low.job}.1"]
     assert first.exit is not None
     assert first.exit.reason is ExitReason.PREEMPTED
-    lost = done + 1 - low.starts[1]["first"]
-    measure("preemption of a container: epochs lost (a checkpoint each)", lost)
-    assert lost <= 1, low.starts
+    assert low.starts[1]["first"] >= done, "each epoch has a checkpoint, and one at most may be lost"
 
 
 def test_many_deferred_jobs_cost_the_triggerer_little(airflow: ContainerAirflow, measure: Measure) -> None:
@@ -130,7 +128,7 @@ def test_many_deferred_jobs_cost_the_triggerer_little(airflow: ContainerAirflow,
     crowd.wait_followed(timeout=240)
     taken = cost(airflow, 30.0)
     late = crowd.end(over_s=4.0, timeout=240)
-    measure("20 deferred jobs in containers: part of a core that the triggerer takes", taken.cpu)
+    measure(f"20 deferred jobs in containers: the triggerer takes {taken.cpu:.1%} of a core, for", 30.0)
     measure("20 deferred jobs in containers: end → the ledger knows, longest", max(late))
     assert taken.cpu < 0.5
     assert taken.growth < 20
