@@ -23,7 +23,10 @@ from airflow_dla.hooks.settings import RegistryLogin, Settings
 from airflow_dla.specs import PlaceSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_dla.runtime.docker.engine import Engine
+    from airflow_dla.runtime.docker.ground import Ground
     from airflow_dla.runtime.docker.runtime import DockerRuntime
 
 #: Seconds without a word from an engine after which it counts as not answering.
@@ -31,7 +34,7 @@ _TIMEOUT_S: Final = 10
 
 
 def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: Store, engine: Engine) -> DockerRuntime:
-    """Return what runs a place's jobs: files in a folder of this host that its engine mounts.
+    """Return what runs a place's jobs: files in a folder of this host that its engine mounts, or in volumes of an engine elsewhere.
 
     Parameters
     ----------
@@ -44,13 +47,27 @@ def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: S
     engine : `Engine`
         The place's.
     """
-    from airflow_dla.runtime.docker.ground import SharedGround  # noqa: PLC0415 - only where there is such a place
-    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - the same
+    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - only where there is such a place
 
     # Two places or workspaces may name one folder, and each stops what it finds in its own without an owner.
     folder = settings.folder_of(place) / identity
-    ground = SharedGround(folder, local=store.folder, store_options=settings.store_options)
+    if place.on_this_host:
+        ground = _shared(folder, settings, store)
+    else:
+        ground = _volumes(folder, place, settings, identity, engine)
     return DockerRuntime(engine=engine, place=place, node=settings.node_of(place), workspace=identity, ground=ground)
+
+
+def _shared(folder: Path, settings: Settings, store: Store) -> Ground:
+    from airflow_dla.runtime.docker.ground import SharedGround  # noqa: PLC0415 - only where there is such a place
+
+    return SharedGround(folder, local=store.folder, store_options=settings.store_options)
+
+
+def _volumes(folder: Path, place: PlaceSpec, settings: Settings, identity: str, engine: Engine) -> Ground:
+    from airflow_dla.runtime.docker.volume_ground import VolumeGround  # noqa: PLC0415 - only where there is such a place
+
+    return VolumeGround(engine, place, workspace=identity, logs=folder / "logs", store_options=settings.store_options)
 
 
 def engine_of(place: PlaceSpec, login: RegistryLogin | None) -> Engine:
