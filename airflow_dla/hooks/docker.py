@@ -51,10 +51,7 @@ def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: S
 
     # Two places or workspaces may name one folder, and each stops what it finds in its own without an owner.
     folder = settings.folder_of(place) / identity
-    if place.on_this_host:
-        ground = _shared(folder, settings, store)
-    else:
-        ground = _volumes(folder, place, settings, identity, engine)
+    ground = _shared(folder, settings, store) if place.on_this_host else _volumes(folder, place, settings, identity, engine)
     return DockerRuntime(engine=engine, place=place, node=settings.node_of(place), workspace=identity, ground=ground)
 
 

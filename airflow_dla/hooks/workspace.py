@@ -212,7 +212,8 @@ def _runtimes(settings: Settings, identity: str, store: Store) -> tuple[dict[str
         node = settings.node_of(place)
         engine = engine_of(place, settings.logins.get(place.name))
         runtimes[node] = docker_runtime(place, settings, identity, store, engine)
-        discovered[node] = EngineNode(engine, place=place, name=node, workspace=identity, labels=settings.labels_of(place), taken=taken if place.on_this_host else Use())
+        used = taken if place.on_this_host else Use()
+        discovered[node] = EngineNode(engine, place=place, name=node, workspace=identity, labels=settings.labels_of(place), taken=used)
     return runtimes, discovered
 
 

@@ -87,6 +87,7 @@ def remote(volume_ground: VolumeGround) -> Iterator[DockerRuntime]:
 
 def ground_in_volumes(engine: DockerEngine, helper: str, folder: Path, store: Path, **more: Any) -> VolumeGround:
     """Return a ground of a workspace of its own, whose mates see a store's folder."""
+    store.mkdir(exist_ok=True)
     place = PlaceSpec(name="far", kind="docker", url=engine.host, helper=helper)
     client = Engine(engine.client, name="far", address=engine.host)
     return VolumeGround(client, place, workspace=uuid.uuid4().hex, logs=folder / "logs", store_folder=store, **more)

@@ -267,9 +267,9 @@ class SharedGround:
         return tuple(_lines(self._folder(attempt) / "dla" / "metrics.jsonl"))
 
     def staged(self, attempt: str) -> Staged | None:
-        """Read ``published.json``, or the error in ``fetched.json``."""
+        """Read the error in ``fetched.json``, or ``published.json``: of what was never fetched nothing is published."""
         folder = self._folder(attempt)
-        for name in ("published.json", "fetched.json"):
+        for name in ("fetched.json", "published.json"):
             found = read_json(folder / name)
             if found is not None and (name == "published.json" or found.get("error")):
                 return Staged.from_mapping(found)

@@ -99,8 +99,11 @@ class Mates:
         """Make an attempt's container unless it is there."""
         python = self._interpreters.find(image) if runs else "none"
         if python is None:
-            raise LaunchRefused(f"helper image {self._place.helper!r} of place {self._place.name!r} has no python3 on its PATH; name another")
-        self._engine.create(self._name(attempt), self._body(attempt, image, python, mounts, owner))
+            raise LaunchRefused(f"helper image {self._place.helper!r} of place {self._place.name!r} has no python3; name another")
+        store = (
+            [{"Type": "bind", "Source": str(self._store_folder), "Target": str(self._store_folder)}] if runs and self._store_folder else []
+        )
+        self._engine.create(self._name(attempt), self._body(attempt, image, python, [*mounts, *store], owner))
 
     def fill(self, attempt: str, files: Iterable[Entry], last: Entry, *, runs: bool) -> None:
         """Put files into an attempt's container, the last one only when all others are there."""
@@ -156,7 +159,6 @@ class Mates:
         self, attempt: str, image: Image, python: str, mounts: Sequence[Mapping[str, Any]], owner: tuple[int, int]
     ) -> dict[str, Any]:  # fmt: skip
         networks = [name for name in self._place.policy.networks if name != "none"]
-        here = [{"Type": "bind", "Source": str(self._store_folder), "Target": str(self._store_folder)}] if self._store_folder else []
         # Peaks of memory and CPU time stand in the control groups of the engine's host.
         seen = {"Type": "bind", "Source": _CGROUPS, "Target": _CGROUPS, "ReadOnly": True}
         return {
@@ -173,7 +175,7 @@ class Mates:
             "Healthcheck": {"Test": ["NONE"]},
             "HostConfig": {
                 "NetworkMode": networks[0] if networks else "bridge",
-                "Mounts": [*map(dict, mounts), *here, seen],
+                "Mounts": [*map(dict, mounts), seen],
                 "CapDrop": ["ALL"],
                 # It reads and gives away what the job's user owns.
                 "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER"],

@@ -125,7 +125,8 @@ class Shelves:
             Further labels, ``dla.`` before their names.
         """
         labels = {WORKSPACE: self._workspace, ATTEMPT: attempt, KIND: kind, AT: f"{self.clock.now():.3f}"}
-        body = {"Name": name, "Labels": {**labels, **{f"dla.{key}": value for key, value in more.items()}}, "DriverOpts": dict(driver or {})}
+        labels |= {f"dla.{key}": value for key, value in more.items()}
+        body = {"Name": name, "Labels": labels, "DriverOpts": dict(driver or {})}
         answer = self._engine.ask("post", "/volumes/create", body=body, timeout_s=30.0)
         self._list.forget()
         if not answer.good:

@@ -66,6 +66,7 @@ class VolumeGround:
         store_folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.workspace = workspace
+        self.store_folder = store_folder
         self.place = place
         self._logs = logs.absolute()
         self._shelves = Shelves(engine, workspace)
@@ -174,8 +175,8 @@ class VolumeGround:
         return tuple(_lines(self._mates.read(attempt, "dla/metrics.jsonl") or b""))
 
     def staged(self, attempt: str) -> Staged | None:
-        """Read ``published.json``, or the error in ``fetched.json``."""
-        for name in ("published.json", "fetched.json"):
+        """Read the error in ``fetched.json``, or ``published.json``."""
+        for name in ("fetched.json", "published.json"):
             found = self._mates.read_json(attempt, name)
             if found is not None and (name == "published.json" or found.get("error")):
                 return Staged.from_mapping(found)
