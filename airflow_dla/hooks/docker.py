@@ -11,6 +11,7 @@ that refuses it refuses that launch, and nothing else.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -95,7 +96,9 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
         tls = hook_class.construct_tls_config(
             ca_cert=place.tls.get("ca"), client_cert=place.tls.get("cert"), client_key=place.tls.get("key")
         )
-        _try_socket(place.url)
+        if tls:
+            _keep_authority(tls)
+        _try_address(place)
         try:
             client = hook_class(docker_conn_id=None, base_url=place.url, version="auto", tls=tls, timeout=_TIMEOUT_S).get_conn()
         except AirflowException as error:
@@ -108,12 +111,35 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
     return connect
 
 
-def _try_socket(url: str) -> None:
-    """Raise what is wrong with an engine's socket: the hook would log an error of its own, and forget the reason."""
-    if url.startswith("unix:"):
+def _keep_authority(tls: Any) -> None:
+    """Have clients hold to a place's own authority: REQUESTS_CA_BUNDLE, which many hosts set, would replace it."""
+    configure = tls.configure_client
+
+    def configure_client(client: Any) -> None:
+        configure(client)
+        from_environment = client.merge_environment_settings
+
+        def settings(url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+            return from_environment(url, proxies, stream, client.verify if verify is None else verify, cert)
+
+        client.merge_environment_settings = settings
+
+    tls.configure_client = configure_client
+
+
+def _try_address(place: PlaceSpec) -> None:
+    """Raise what is wrong with an engine's address: the hook would log an error of its own, and forget the reason."""
+    parts = urlsplit(place.url)
+    if parts.scheme == "unix":
         with socket.socket(socket.AF_UNIX) as tried:
             tried.settimeout(_TIMEOUT_S)
-            tried.connect(urlsplit(url).path)
+            tried.connect(parts.path)
+    elif parts.scheme == "tcp" and parts.hostname and parts.port:
+        with socket.create_connection((parts.hostname, parts.port), timeout=_TIMEOUT_S) as tried:
+            if place.tls:
+                context = ssl.create_default_context(cafile=place.tls["ca"])
+                context.load_cert_chain(place.tls["cert"], place.tls["key"])
+                context.wrap_socket(tried, server_hostname=parts.hostname).close()
 
 
 def check_login(client: Any, place: PlaceSpec, login: RegistryLogin) -> None:
