@@ -56,5 +56,5 @@ class Attached:
         """Close the connection, which whatever still reads from it keeps open."""
         for held in (self._reader, self._socket, getattr(self._reader, "_response", None)):
             if held is not None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):  # what lies below may be closed before
                     held.close()
