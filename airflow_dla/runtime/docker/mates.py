@@ -34,7 +34,7 @@ _LIMIT: Final = 64 << 20
 _SAID: Final = 400
 _PIDS: Final = 256
 #: What a mate imports; the rest of the package stays here.
-_PARTS: Final = ("__init__.py", "errors.py", "agents", "artifacts", "specs")
+PARTS: Final = ("__init__.py", "errors.py", "agents", "artifacts", "specs")
 
 
 class Mates:
@@ -107,7 +107,7 @@ class Mates:
 
     def fill(self, attempt: str, files: Iterable[Entry], last: Entry, *, runs: bool) -> None:
         """Put files into an attempt's container, the last one only when all others are there."""
-        more = package(_PARTS, PACKAGE.strip("/")) if runs else ()
+        more = package(PARTS, PACKAGE.strip("/")) if runs else ()
         self._engine.put_archive(self._name(attempt), "/", archived([*more, *files], last=last))
 
     def put(self, attempt: str, path: str, value: Mapping[str, Any]) -> bool:
