@@ -10,6 +10,7 @@ that refuses it refuses that launch, and nothing else.
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import ssl
 from collections.abc import Callable
@@ -93,6 +94,7 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
 
     def connect() -> Any:
         hook_class = _hook_class()
+        _need_ssh(place)
         tls = hook_class.construct_tls_config(
             ca_cert=place.tls.get("ca"), client_cert=place.tls.get("cert"), client_key=place.tls.get("key")
         )
@@ -109,6 +111,12 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
         return client
 
     return connect
+
+
+def _need_ssh(place: PlaceSpec) -> None:
+    """Refuse an address that the client library would stumble over."""
+    if place.url.startswith("ssh:") and importlib.util.find_spec("paramiko") is None:
+        raise MissingExtra(f"place {place.name!r} is at {place.url}, which needs paramiko; pip install paramiko, or use tcp:// with tls")
 
 
 def _keep_authority(tls: Any) -> None:
