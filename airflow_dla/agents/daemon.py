@@ -2,7 +2,8 @@
 
 Its starter hands it JSON through standard input and waits for the first process only; the
 lock, inherited by the descriptor ``LOCK`` or taken here, is held until it dies, and the
-kernel frees it whatever happens. So there is never a second one for the same folder.
+kernel frees it whatever happens. So there is never a second one for the same folder. As the
+first process of a container it has nobody to leave, and stays.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def start(arguments: Sequence[str], said: str, work: Callable[[Path, Mapping[str
         Gets the folder and what was handed over.
     """
     folder = Path(arguments[0])
-    # The starter waits for this process only: nobody is left with a zombie.
-    if os.fork() > 0:
-        return 0
-    os.setsid()
+    if os.getpid() != 1:
+        # The starter waits for this process only: nobody is left with a zombie.
+        if os.fork() > 0:
+            return 0
+        os.setsid()
     lock = int(arguments[1]) if len(arguments) > 1 else _locked(folder)
     if lock is not None:
         os.set_inheritable(lock, False)

@@ -71,6 +71,8 @@ class Workspace:
         How a shortage is resolved.
     discovered : mapping of node to `Discovers`
         Those of its nodes that are looked at again and again.
+    everywhere : set of str
+        Those of its nodes that processes of every host reach.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Workspace:
     metrics: Metrics = field(default_factory=NoMetrics)
     timing: Timing = field(default_factory=Timing)
     discovered: Mapping[str, Discovers] = field(default_factory=dict)
+    everywhere: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:

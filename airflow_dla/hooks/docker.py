@@ -10,7 +10,9 @@ that refuses it refuses that launch, and nothing else.
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -23,7 +25,10 @@ from airflow_dla.hooks.settings import RegistryLogin, Settings
 from airflow_dla.specs import PlaceSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_dla.runtime.docker.engine import Engine
+    from airflow_dla.runtime.docker.ground import Ground
     from airflow_dla.runtime.docker.runtime import DockerRuntime
 
 #: Seconds without a word from an engine after which it counts as not answering.
@@ -31,7 +36,7 @@ _TIMEOUT_S: Final = 10
 
 
 def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: Store, engine: Engine) -> DockerRuntime:
-    """Return what runs a place's jobs: files in a folder of this host that its engine mounts.
+    """Return what runs a place's jobs: files in a folder of this host that its engine mounts, or in volumes of an engine elsewhere.
 
     Parameters
     ----------
@@ -44,13 +49,24 @@ def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: S
     engine : `Engine`
         The place's.
     """
-    from airflow_dla.runtime.docker.ground import SharedGround  # noqa: PLC0415 - only where there is such a place
-    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - the same
+    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - only where there is such a place
 
     # Two places or workspaces may name one folder, and each stops what it finds in its own without an owner.
     folder = settings.folder_of(place) / identity
-    ground = SharedGround(folder, local=store.folder, store_options=settings.store_options)
+    ground = _shared(folder, settings, store) if place.on_this_host else _volumes(folder, place, settings, identity, engine)
     return DockerRuntime(engine=engine, place=place, node=settings.node_of(place), workspace=identity, ground=ground)
+
+
+def _shared(folder: Path, settings: Settings, store: Store) -> Ground:
+    from airflow_dla.runtime.docker.ground import SharedGround  # noqa: PLC0415 - only where there is such a place
+
+    return SharedGround(folder, local=store.folder, store_options=settings.store_options)
+
+
+def _volumes(folder: Path, place: PlaceSpec, settings: Settings, identity: str, engine: Engine) -> Ground:
+    from airflow_dla.runtime.docker.volume_ground import VolumeGround  # noqa: PLC0415 - only where there is such a place
+
+    return VolumeGround(engine, place, workspace=identity, logs=folder / "logs", store_options=settings.store_options)
 
 
 def engine_of(place: PlaceSpec, login: RegistryLogin | None) -> Engine:
@@ -78,10 +94,13 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
 
     def connect() -> Any:
         hook_class = _hook_class()
+        _need_ssh(place)
         tls = hook_class.construct_tls_config(
             ca_cert=place.tls.get("ca"), client_cert=place.tls.get("cert"), client_key=place.tls.get("key")
         )
-        _try_socket(place.url)
+        if tls:
+            _keep_authority(tls)
+        _try_address(place)
         try:
             client = hook_class(docker_conn_id=None, base_url=place.url, version="auto", tls=tls, timeout=_TIMEOUT_S).get_conn()
         except AirflowException as error:
@@ -94,12 +113,41 @@ def clients(place: PlaceSpec, login: RegistryLogin | None = None) -> Callable[[]
     return connect
 
 
-def _try_socket(url: str) -> None:
-    """Raise what is wrong with an engine's socket: the hook would log an error of its own, and forget the reason."""
-    if url.startswith("unix:"):
+def _need_ssh(place: PlaceSpec) -> None:
+    """Refuse an address that the client library would stumble over."""
+    if place.url.startswith("ssh:") and importlib.util.find_spec("paramiko") is None:
+        raise MissingExtra(f"place {place.name!r} is at {place.url}, which needs paramiko; pip install paramiko, or use tcp:// with tls")
+
+
+def _keep_authority(tls: Any) -> None:
+    """Have clients hold to a place's own authority: REQUESTS_CA_BUNDLE, which many hosts set, would replace it."""
+    configure = tls.configure_client
+
+    def configure_client(client: Any) -> None:
+        configure(client)
+        from_environment = client.merge_environment_settings
+
+        def settings(url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+            return from_environment(url, proxies, stream, client.verify if verify is None else verify, cert)
+
+        client.merge_environment_settings = settings
+
+    tls.configure_client = configure_client
+
+
+def _try_address(place: PlaceSpec) -> None:
+    """Raise what is wrong with an engine's address: the hook would log an error of its own, and forget the reason."""
+    parts = urlsplit(place.url)
+    if parts.scheme == "unix":
         with socket.socket(socket.AF_UNIX) as tried:
             tried.settimeout(_TIMEOUT_S)
-            tried.connect(urlsplit(url).path)
+            tried.connect(parts.path)
+    elif parts.scheme == "tcp" and parts.hostname and parts.port:
+        with socket.create_connection((parts.hostname, parts.port), timeout=_TIMEOUT_S) as tried:
+            if place.tls:
+                context = ssl.create_default_context(cafile=place.tls["ca"])
+                context.load_cert_chain(place.tls["cert"], place.tls["key"])
+                context.wrap_socket(tried, server_hostname=parts.hostname).close()
 
 
 def check_login(client: Any, place: PlaceSpec, login: RegistryLogin) -> None:

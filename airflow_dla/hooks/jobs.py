@@ -154,10 +154,12 @@ class JobHook(BaseHook):
         """Return why this job's task cannot be deferred, or an empty string.
 
         A job in a local process, or in a container of an engine behind this host's socket, is
-        followed only from here, so the triggerer must be here.
+        followed only from here, so the triggerer must be here; one on an engine that every host
+        reaches is followed from anywhere.
         """
         workspace = self.get_conn()
-        bound = attempt.spec.lineage.get("pinned") is not None or OF_HOST in attempt.spec.request.labels
+        pinned = attempt.spec.lineage.get("pinned")
+        bound = (pinned is not None and pinned not in workspace.everywhere) or OF_HOST in attempt.spec.request.labels
         near = any(kind == "triggerer" and host == workspace.host for _, kind, host in workspace.ledger.followers(within_s=300.0))
         if bound and not one_host() and not near:
             return f"the job runs on {workspace.host}, and no triggerer is known there"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import PlaceSpec, Request, public_url
-from airflow_dla.specs.places import OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
+from airflow_dla.specs.places import OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
 from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
@@ -142,6 +142,11 @@ class Settings:
         """The names of the nodes that this host can reach."""
         return frozenset(self.node_of(place) for place in self.places)
 
+    @property
+    def everywhere(self) -> frozenset[str]:
+        """The names of the nodes that every host reaches: engines behind an address."""
+        return frozenset(self.node_of(place) for place in self.engines if not place.on_this_host)
+
     def folder_of(self, place: PlaceSpec) -> Path:
         """Return the folder of this host where a place's jobs keep their files."""
         return Path(place.folder) if place.folder else self.jobs_folder / "places" / place.name
@@ -154,7 +159,7 @@ class Settings:
         return {
             **({RUNS_IMAGES: "yes"} if place.kind == "docker" else {}),
             **({RUNS_WITHOUT_IMAGE: "yes"} if without else {}),
-            **({OF_HOST: self.node} if place.on_this_host and not self.one_host else {}),
+            **({} if self.one_host else {OF_HOST: self.node} if place.on_this_host else {OF_ANY_HOST: "yes"}),
         }
 
     @property
@@ -236,6 +241,7 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
         statsd=_statsd(extra, where),
     )
     _refuse_same_nodes(settings, f"{where}.places")
+    _refuse_remote(settings, f"{where}.places")
     return settings
 
 
@@ -245,7 +251,7 @@ def _places(raw: object, where: str) -> tuple[PlaceSpec, ...]:
     Raises
     ------
     InvalidSpec
-        If two are local, an engine is named twice, or one is out of this version's reach.
+        If two are local, or an engine is named twice.
     """
     if raw in (None, ""):
         return (LOCAL,)
@@ -255,7 +261,6 @@ def _places(raw: object, where: str) -> tuple[PlaceSpec, ...]:
     if len(local) > 1:
         raise InvalidSpec(f"{where} names {', '.join(local)} as local: one local place is what one workspace can have")
     for place in places:
-        _refuse_remote(place, f"{where}.{place.name}")
         same = [other.name for other in places if other.kind == place.kind == "docker" and other.url == place.url]
         if len(same) > 1:
             raise InvalidSpec(
@@ -264,13 +269,23 @@ def _places(raw: object, where: str) -> tuple[PlaceSpec, ...]:
     return places
 
 
-def _refuse_remote(place: PlaceSpec, where: str) -> None:
-    """Refuse an engine that may not see this host's files."""
-    if not place.on_this_host:
-        raise InvalidSpec(
-            f"{where}.url is {place.url!r}: remote engines need a helper image, which this version does not have yet; "
-            "name the socket of an engine on Airflow's own hosts (unix:///var/run/docker.sock)"
-        )
+def _refuse_remote(settings: Settings, where: str) -> None:
+    """Refuse an engine on another host that could neither fetch nor publish."""
+    for place in settings.engines:
+        if place.on_this_host:
+            continue
+        if place.helper is None:
+            raise InvalidSpec(
+                f"{where}.{place.name} is at {place.url}, which may not see this host's files, and names no helper; give it the image in "
+                "which inputs are fetched and outputs published there: Python 3.11 or later, fsspec and what speaks to the store"
+            )
+        if place.folder is not None:
+            raise InvalidSpec(f"{where}.{place.name}: {place.url} keeps jobs' files in volumes of its own; drop folder")
+        if urlsplit(settings.store_url).scheme in {"", "file", "local", "memory"}:
+            raise InvalidSpec(
+                f"{where}.{place.name} is at {place.url} and cannot reach the store {settings.store_url}, a folder of this host; name a "
+                "store that both reach, as in s3://bucket/dla, or the socket of an engine on Airflow's own hosts"
+            )
 
 
 def _refuse_same_nodes(settings: Settings, where: str) -> None:

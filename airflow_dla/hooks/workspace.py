@@ -192,6 +192,7 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
         policy=settings.policy,
         metrics=StatsdMetrics(*settings.statsd) if settings.statsd else AirflowMetrics(),
         discovered=discovered,
+        everywhere=settings.everywhere,
     )
     if settings.place is not None and kind != "other":
         ledger.register_node(local_node(settings), host=host)
@@ -211,7 +212,8 @@ def _runtimes(settings: Settings, identity: str, store: Store) -> tuple[dict[str
         node = settings.node_of(place)
         engine = engine_of(place, settings.logins.get(place.name))
         runtimes[node] = docker_runtime(place, settings, identity, store, engine)
-        discovered[node] = EngineNode(engine, place=place, name=node, workspace=identity, labels=settings.labels_of(place), taken=taken)
+        used = taken if place.on_this_host else Use()
+        discovered[node] = EngineNode(engine, place=place, name=node, workspace=identity, labels=settings.labels_of(place), taken=used)
     return runtimes, discovered
 
 

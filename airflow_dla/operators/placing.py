@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.specs import PlaceSpec
-from airflow_dla.specs.places import OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
+from airflow_dla.specs.places import OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,11 @@ def placed(settings: Settings, place: str, image: str | None, where: str) -> Pla
     Of one place that will do, the job is *pinned* to the node, so that whoever cannot reach
     it knows so before anything is granted. Of several it carries the label that their nodes
     have in common; nodes that are only declared have it not, and nobody could launch
-    anything there. All places so far are bound to their host: where Airflow runs on several,
-    this host's label is asked for as well, for the job's files lie here, and only processes
-    of this host can follow it.
+    anything there.
+
+    Where Airflow runs on several hosts, those places that every host reaches are preferred: a
+    job there is followed by whoever is free. Where there are none this host's label is asked
+    for as well, for the job's files lie here, and only processes of this host can follow it.
 
     Parameters
     ----------
@@ -66,10 +68,15 @@ def placed(settings: Settings, place: str, image: str | None, where: str) -> Pla
     fit = _that_fit(settings, place, image, where)
     in_image = any(found.kind == "docker" for found in fit)
     note = "" if in_image or not image else f"Image {image} is not used: the job runs in a local process (no Docker place will do)"
+    if not settings.one_host:
+        fit = [found for found in fit if not found.on_this_host] or fit
     if len(fit) == 1:
         return Placing(settings.node_of(fit[0]), in_image=in_image, note=note)
     common = {RUNS_IMAGES: "yes"} if image else {RUNS_WITHOUT_IMAGE: "yes"}
-    return Placing(None, common if settings.one_host else {**common, OF_HOST: settings.node}, in_image=in_image)
+    if settings.one_host:
+        return Placing(None, common, in_image=in_image)
+    bound = {OF_HOST: settings.node} if fit[0].on_this_host else {OF_ANY_HOST: "yes"}
+    return Placing(None, {**common, **bound}, in_image=in_image)
 
 
 def _that_fit(settings: Settings, place: str, image: str | None, where: str) -> list[PlaceSpec]:

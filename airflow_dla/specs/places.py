@@ -31,8 +31,9 @@ SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
 #: Label of nodes that run jobs in images, and of nodes that run jobs which name none.
 RUNS_IMAGES: Final = "images"
 RUNS_WITHOUT_IMAGE: Final = "imageless"
-#: Label of nodes that only processes of one host can follow.
+#: Label of nodes that only processes of one host can follow, and of nodes that those of every host can.
 OF_HOST: Final = "host"
+OF_ANY_HOST: Final = "any-host"
 
 _TLS: Final = ("ca", "cert", "key")
 
@@ -163,6 +164,9 @@ class PlaceSpec(Spec):
         Paths ``{"ca": …, "cert": …, "key": …}`` on the hosts of workers and triggerer; all three or none.
     folder : str or None
         Folder of this host that the engine can mount, for the jobs' files; the workspace's ``jobs_folder`` by default.
+    helper : str or None
+        Image of the containers of ours that fetch and publish where an engine is not on this host: with Python 3.11 or later, fsspec
+        and what speaks to the store.
     image : str or None
         Image of jobs that name none.
     user : str or None
@@ -196,6 +200,7 @@ class PlaceSpec(Spec):
     url: str = spec_field(_engine, default="unix:///var/run/docker.sock")
     tls: Mapping[str, str] = spec_field(mapping_of(_folder, key=choice(*_TLS)), factory=dict)
     folder: str | None = spec_field(optional(_folder), default=None)
+    helper: str | None = spec_field(optional(_image), default=None)
     image: str | None = spec_field(optional(_image), default=None)
     user: str | None = spec_field(optional(_user), default=None)
     runtime: str | None = spec_field(optional(identifier), default=None)

@@ -86,6 +86,13 @@ def test_an_engine_that_is_no_engine_is_unavailable(tmp_path: Path) -> None:
         other.close()
 
 
+def test_ssh_without_what_speaks_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client library would only stumble."""
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    with pytest.raises(MissingExtra, match=r"place 'gpu1' is at ssh://dla@gpu1, which needs paramiko"):
+        clients(place("ssh://dla@gpu1"))()
+
+
 def test_without_the_provider_the_extra_is_named(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only when a client is wanted: a host that never talks to engines needs none."""
     connect = clients(place(fake.address))

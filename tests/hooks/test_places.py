@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 pytest.importorskip("airflow.providers.docker", reason="extra docker is not installed")
 
 from fakes.docker_engine import FakeEngine, nothing_in_it
 
 from airflow_dla.hooks import DlaHook
+from airflow_dla.hooks.jobs import JobHook
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.hooks.workspace import local_use
+from airflow_dla.ledger import Attempt
+from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.local import LocalRuntime
+from airflow_dla.specs import AttemptState, JobSpec
 
 HOST = socket.gethostname()
 Connect = Callable[..., str]
@@ -93,3 +100,38 @@ def test_files_lie_in_a_folder_of_the_place(connect: Connect, fake: FakeEngine) 
     assert settings_of(conn_id).folder_of(settings_of(conn_id).engines[0]) == Path("/srv/dla")
     conn_id = connect(places={"gpu1": {"kind": "docker", "url": fake.address}}, jobs_folder="/scratch")
     assert settings_of(conn_id).folder_of(settings_of(conn_id).engines[0]) == Path("/scratch/places/gpu1")
+
+
+@pytest.fixture
+def bucket() -> str:
+    """Return the address of a store that is no folder."""
+
+    class Bucket(MemoryFileSystem):
+        protocol = "bucket"
+
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    return "bucket://dla"
+
+
+def test_an_engine_behind_an_address_keeps_files_in_volumes(
+    connect: Connect, bucket: str, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs may be deferred whichever host the triggerer is on; those of an engine behind this host's socket may not."""
+    far = {"kind": "docker", "url": "tcp://127.0.0.1:9", "helper": "h"}
+    near = {"kind": "docker", "url": fake.address}
+    hook = JobHook(connect(ledger=DlaHook().settings().ledger_url, store=bucket, places={"far": far, "near": near}))
+    for option, value in (("CORE__EXECUTOR", "CeleryExecutor"), ("DATABASE__SQL_ALCHEMY_CONN", "postgresql://db/airflow")):
+        monkeypatch.setenv(f"AIRFLOW__{option}", value)
+    workspace = hook.get_conn()
+    grounds = {node: type(runtime._ground) for node, runtime in workspace.runtimes.items() if isinstance(runtime, DockerRuntime)}
+    assert grounds == {"far": VolumeGround, f"near-{HOST}": SharedGround}
+    assert workspace.everywhere == {"far"}
+    reasons = {node: hook.cannot_defer(attempt(node)) for node in grounds}
+    assert reasons == {"far": "", f"near-{HOST}": f"the job runs on {workspace.host}, and no triggerer is known there"}
+
+
+def attempt(pinned: str) -> Attempt:
+    """Return an attempt of a job that goes to a node."""
+    key = {"dag": "d", "run": "r", "task": "t", "index": -1}
+    given = {"key": key, "agent": {"name": "a"}, "entrypoint": "work:main", "request": {"cpu": 1}, "lineage": {"pinned": pinned}}
+    return Attempt(id="job.1", job="job", number=1, spec=JobSpec.from_mapping(given), state=AttemptState.WAITING, created_at=0.0)

@@ -142,6 +142,7 @@ def test_places_are_named(places: Any, place: str | None) -> None:
 
 
 ENGINE = {"kind": "docker", "url": "unix:///run/docker.sock"}
+FAR = {"kind": "docker", "url": "tcp://gpu1:2376"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,9 @@ ENGINE = {"kind": "docker", "url": "unix:///run/docker.sock"}
         ({"cluster": {"kind": "slurm"}}, r"places\.cluster\.kind must be one of local, docker"),
         ({"a": {"kind": "local"}, "b": {"kind": "local"}}, "names a, b as local: one local place"),
         ({"a": ENGINE, "b": ENGINE}, r"a and b are one engine \(unix:///run/docker.sock\), which would be granted twice"),
-        ({"far": {"kind": "docker", "url": "tcp://gpu1:2375"}}, r"places\.far\.url is 'tcp://gpu1:2375': remote engines need a helper"),
+        ({"far": FAR}, r"places\.far is at tcp://gpu1:2376, which may not see this host's files, and names no helper"),
+        ({"far": {**FAR, "helper": "h", "folder": "/jobs"}}, r"places\.far: tcp://gpu1:2376 keeps jobs' files in volumes.*drop folder"),
+        ({"far": {**FAR, "helper": "h"}}, r"places\.far is at tcp://gpu1:2376 and cannot reach the store /.*/store, a folder of this host"),
         ({"gpu1": {**ENGINE, "ulr": 1}}, r"places\.gpu1: unknown key 'ulr'.*did you mean 'url'"),
         ({socket.gethostname(): ENGINE, "l": {"kind": "local"}}, "this host's own node has that name already"),
         ({"any": {"kind": "local"}}, "must not be 'any'"),
@@ -171,6 +174,16 @@ def test_several_places_have_a_node_each() -> None:
     assert [alone.node_of(place) for place in alone.places] == [host, "gpu1"]
     assert [spread.node_of(place) for place in spread.places] == [host, f"gpu1-{host}"]
     assert alone.key != spread.key
+
+
+def test_an_engine_behind_an_address_is_the_same_on_every_host() -> None:
+    """Its node has the place's name alone, and says so by its label where Airflow runs on several hosts."""
+    named = connection(store="s3://bucket/dla", places={"here": ENGINE, "far": {**FAR, "helper": "h"}})
+    alone, spread = (read_settings(named, {}, one_host=one_host) for one_host in (True, False))
+    far = spread.places[1]
+    assert [found.node_of(far) for found in (alone, spread)] == ["far", "far"]
+    assert [found.everywhere for found in (alone, spread)] == [{"far"}, {"far"}]
+    assert (alone.labels_of(far), spread.labels_of(far)) == ({"images": "yes"}, {"images": "yes", "any-host": "yes"})
 
 
 def test_a_place_is_named_after_nothing_on_several_hosts() -> None:

@@ -13,6 +13,8 @@ from airflow_dla.specs import PlaceSpec
 
 BARE = PlaceSpec(name="bare", kind="docker", url="unix:///run/a.sock")
 OWN = PlaceSpec(name="own", kind="docker", url="unix:///run/b.sock", image="base")
+FAR = PlaceSpec(name="far", kind="docker", url="tcp://gpu1:2376", image="base", helper="base")
+FARTHER = PlaceSpec(name="farther", kind="docker", url="ssh://dla@gpu2", image="base", helper="base")
 
 
 def settings(*places: PlaceSpec, one_host: bool = True) -> Settings:
@@ -48,6 +50,17 @@ def test_on_several_hosts_a_job_stays_on_its_own() -> None:
     assert placed(spread, "bare", "img", "t").node == "bare-h"
     assert placed(spread, "any", "img", "t").labels == {"images": "yes", "host": "h"}
     assert placed(spread, "any", None, "t").labels == {"imageless": "yes", "host": "h"}
+
+
+def test_on_several_hosts_a_job_goes_where_every_host_can_follow() -> None:
+    """Only where there is no such place does it stay on this one."""
+    spread = settings(LOCAL, OWN, FAR, FARTHER, one_host=False)
+    assert placed(spread, "any", "img", "t").labels == {"images": "yes", "any-host": "yes"}
+    assert placed(spread, "far", None, "t").node == "far"
+    assert placed(settings(LOCAL, OWN, FAR, one_host=False), "any", "img", "t").node == "far"
+    assert placed(settings(LOCAL, OWN, FAR), "any", "img", "t").labels == {"images": "yes"}
+    assert placed(spread, "any", "img", "t").labels.items() <= spread.labels_of(FAR).items()
+    assert not placed(spread, "any", "img", "t").labels.items() <= spread.labels_of(OWN).items()
 
 
 @pytest.mark.parametrize("one_host", [True, False])

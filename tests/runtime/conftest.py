@@ -18,6 +18,7 @@ from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs import PlaceSpec
 
@@ -61,6 +62,40 @@ def docker(docker_engine: DockerEngine, jobs_folder: Path, store: Store) -> Iter
         engine.remove(one.id, force=True)
     engine.close()
     assert [label for label, one in found.items() if one.alive] == []
+
+
+@pytest.fixture
+def volume_ground(docker_engine: DockerEngine, base_image: str, jobs_folder: Path, store: Store) -> Iterator[VolumeGround]:
+    """Return a ground in volumes of the engine; what is left there at the end is removed."""
+    ground = ground_in_volumes(docker_engine, base_image, jobs_folder, Path(store.url.removeprefix("file://")))
+    yield ground
+    for attempt in ground.launched():
+        ground.clear(attempt)
+    assert ground.launched() == set()
+
+
+@pytest.fixture
+def remote(volume_ground: VolumeGround) -> Iterator[DockerRuntime]:
+    """Return a Docker runtime that shares no folder with its engine; its containers are removed at the end, and none may run then."""
+    runtime = runtime_on(volume_ground)
+    yield runtime
+    found = runtime.engine.listing(volume_ground.workspace)
+    for one in found.values():
+        runtime.engine.remove(one.id, force=True)
+    assert [label for label, one in found.items() if one.alive] == []
+
+
+def ground_in_volumes(engine: DockerEngine, helper: str, folder: Path, store: Path, **more: Any) -> VolumeGround:
+    """Return a ground of a workspace of its own, whose mates see a store's folder."""
+    store.mkdir(exist_ok=True)
+    place = PlaceSpec(name="far", kind="docker", url=engine.host, helper=helper)
+    client = Engine(engine.client, name="far", address=engine.host)
+    return VolumeGround(client, place, workspace=uuid.uuid4().hex, logs=folder / "logs", store_folder=store, **more)
+
+
+def runtime_on(ground: VolumeGround) -> DockerRuntime:
+    """Return the runtime of a ground, as any process makes it."""
+    return DockerRuntime(ground.engine, ground.place, node="laptop", workspace=ground.workspace, ground=ground)
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from contracts.runtime import RuntimeContract, job_file
 from fakes.runtime import FakeRuntime
 
 from airflow_dla.runtime import Launch
+from airflow_dla.runtime.docker import body
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.local import LocalRuntime
 
 WAIT = """
@@ -62,6 +64,28 @@ class TestDocker(RuntimeContract):
     def finish(self, jobs_folder: Path) -> Callable[[str], None]:
         """Make the file."""
         return lambda attempt: (jobs_folder / attempt / "dla" / "tmp" / "go").touch()
+
+
+@pytest.mark.timeout(300)
+class TestDockerVolume(RuntimeContract):
+    """Containers of a real engine that shares no folder with this host."""
+
+    @pytest.fixture
+    def runtime(self, remote: DockerRuntime) -> DockerRuntime:
+        """Return it empty."""
+        return remote
+
+    @pytest.fixture
+    def waiting(self, launch: Callable[..., Launch], base_image: str) -> Callable[[str], Launch]:
+        """Return jobs that wait for a file in their folder."""
+        return lambda attempt: replace(launch(WAIT, "work:wait", attempt, args={"until": "/dla/tmp/go"}), image=base_image)
+
+    @pytest.fixture
+    def finish(self, volume_ground: VolumeGround) -> Callable[[str], None]:
+        """Make the file, as only the engine can."""
+        return lambda attempt: volume_ground.engine.put_files(
+            body.name(volume_ground.workspace, attempt), "/dla/tmp", {"go": b""}, owner=(65532, 65532)
+        )
 
 
 class TestFake(RuntimeContract):

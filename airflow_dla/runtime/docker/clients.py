@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import ssl
 import threading
 import time
 from collections import deque
@@ -255,6 +256,7 @@ def _chain(fault: BaseException) -> list[BaseException]:
 
 
 _HINTS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (ssl.SSLError, "its certificate or ours is not accepted: compare the place's tls with dockerd's --tlscacert, --tlscert and --tlskey"),
     (PermissionError, "this user may not open its socket: add it to the socket's group (usually docker)"),
     (FileNotFoundError, "there is no such socket: is dockerd running, is the address right?"),
     (TimeoutError, "it took too long: is dockerd stopped or its host overloaded?"),

@@ -160,17 +160,17 @@ class Engine:
         LaunchRefused
             If the engine will not have it so; says why.
         """
-        answer = self._send("post", "/containers/create", body=body, params={"name": name}, timeout_s=self._slow_s)
+        answer = self.ask("post", "/containers/create", body=body, params={"name": name}, timeout_s=self._slow_s)
         if not answer.good:
             return self._existing(name, answer)
         with self._clients.reading():
             return str(answer.document["Id"])
 
-    def start(self, container: str, *, stdin: bytes | None = None) -> None:
+    def start(self, container: str, *, stdin: bytes | None = None, again: bool = False) -> None:
         """Start a container that never ran, and hand it what it shall read on its standard input.
 
         One that runs gets the input alone, in case whoever started it did not come so far;
-        one that has ended stays so, though the engine would run it again.
+        one that has ended stays so, though the engine would run it again, unless `again` says so.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class Engine:
             If it cannot run: no such command, not executable, no such device; or it is gone.
         """
         found = self.inspect(container)
-        if found is not None and found["State"]["Status"] not in _BEFORE_ITS_END:
+        if not again and found is not None and found["State"]["Status"] not in _BEFORE_ITS_END:
             return
         with self._clients.borrow() as client:
             attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
@@ -203,7 +203,7 @@ class Engine:
         InvalidSpec
             If there is no such signal.
         """
-        answer = self._send("post", "/containers/{0}/kill", container, params={"signal": signal})
+        answer = self.ask("post", "/containers/{0}/kill", container, params={"signal": signal})
         if answer.status in (_MISSING, _CONFLICT) or "is not running" in answer.words:
             return False
         if not answer.good:
@@ -218,7 +218,7 @@ class Engine:
         Conflict
             If it runs, and `force` does not allow to kill it.
         """
-        answer = self._send("delete", "/containers/{0}", container, params={"v": 1, "force": int(force)}, timeout_s=self._slow_s)
+        answer = self.ask("delete", "/containers/{0}", container, params={"v": 1, "force": int(force)}, timeout_s=self._slow_s)
         if answer.good or answer.status == _MISSING or "already in progress" in answer.words:
             return
         if answer.status == _CONFLICT:
@@ -227,7 +227,7 @@ class Engine:
 
     def update(self, container: str, body: Mapping[str, Any]) -> str | None:
         """Change a container's limits; return None once they are in force, else why they are not, in the engine's words."""
-        answer = self._send("post", "/containers/{0}/update", container, body=body, timeout_s=self._slow_s)
+        answer = self.ask("post", "/containers/{0}/update", container, body=body, timeout_s=self._slow_s)
         return None if answer.good else answer.words
 
     def enter(self, container: str, command: Sequence[str], *, terminal: bool) -> int:
@@ -262,29 +262,48 @@ class Engine:
         LaunchRefused
             If it has not, or may not be written.
         """
-        data = packed(files, owner=owner)
-        answer = self._clients.ask(
-            "put", "/containers/{0}/archive", container, params={"path": folder}, data=data, timeout_s=self._slow_s
-        )  # fmt: skip
+        self.put_archive(container, folder, packed(files, owner=owner))
+
+    def put_archive(self, container: str, folder: str, archive: bytes) -> None:
+        """Unpack a tar archive in a folder that the container has; it may have ended, or never have started.
+
+        Raises
+        ------
+        LaunchRefused
+            If it has not, or may not be written.
+        """
+        answer = self.ask("put", "/containers/{0}/archive", container, params={"path": folder}, data=archive, timeout_s=self._slow_s)
         if not answer.good:
             raise self._refused(f"files cannot be put into {folder} of container {container[:12]}", answer)
 
-    # --- inside ---
+    # --- anything else ---
 
-    def _send(self, method: str, path: str, *parts: str, body: Any = None, timeout_s: float = 0.0, **request: Any) -> Answer:
+    def ask(self, method: str, path: str, *parts: str, body: Any = None, timeout_s: float = 0.0, **request: Any) -> Answer:
+        """Send one request, its body as JSON; return the engine's answer, good or not.
+
+        Parameters
+        ----------
+        method, path, *parts, **request
+            As `Clients.ask` takes them.
+        body : object, optional
+        timeout_s : float, optional
+            `quick_s` by default.
+        """
         if body is not None:
             request |= {"data": json.dumps(body), "headers": {"Content-Type": "application/json"}}
         return self._clients.ask(method, path, *parts, timeout_s=timeout_s or self._quick_s, **request)
 
+    # --- inside ---
+
     def _asked(self, path: str, *parts: str, **request: Any) -> Any:
         """Return the document that the engine must have."""
-        answer = self._send("get", path, *parts, **request)
+        answer = self.ask("get", path, *parts, **request)
         if not answer.good:
             raise self._failed(f"it has no answer to {path}", answer)
         return answer.document
 
     def _inspected(self, path: str, name: str) -> dict[str, Any] | None:
-        answer = self._send("get", path, name)
+        answer = self.ask("get", path, name)
         if answer.status == _MISSING:
             return None
         if not answer.good:

@@ -16,7 +16,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -39,8 +39,10 @@ _QUICK_S: Final = 0.4
 _LOOK_S: Final = 0.01
 #: Jobs whose files are not read again at each look.
 _REMEMBERED: Final = 2048
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
-_FOLDERS: Final = ("in", "out", "code", "checkpoint", "checkpoints", "tmp")
+#: An attempt's label: it names folders and volumes.
+LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
+#: What a job finds in `INSIDE`.
+FOLDERS: Final = ("in", "out", "code", "checkpoint", "checkpoints", "tmp")
 
 #: A bind mount as the engine's API writes it.
 Mount = Mapping[str, Any]
@@ -52,6 +54,9 @@ class Ground(Protocol):
     @property
     def protected(self) -> tuple[str, ...]:
         """Return folders of the engine's host that no job may mount."""
+
+    def resolve(self, folder: str) -> str:
+        """Return where a folder of the engine's host really lies, as far as that can be seen from here."""
 
     def claimed(self, attempt: str) -> contextlib.AbstractContextManager[bool]:
         """Hold an attempt's launch; False when another process does."""
@@ -161,6 +166,10 @@ class SharedGround:
         """Return the folders of other jobs, and of secrets."""
         return (str(self.root), str(self._memory))
 
+    def resolve(self, folder: str) -> str:
+        """Follow symbolic links: the engine is on this host."""
+        return os.path.realpath(folder)
+
     # --- launching ---
 
     @contextlib.contextmanager
@@ -178,7 +187,7 @@ class SharedGround:
         mounted = self._mounted(job)
         if not (folder / "job.json").exists():
             self._lay_out(folder, job, owner)
-        if self._needs_mate(job, mounted):
+        if needs_mate(job, mounted):
             self._fetch(folder, job, mounted, owner)
         return [
             _bind(folder / "dla", INSIDE),
@@ -258,9 +267,9 @@ class SharedGround:
         return tuple(_lines(self._folder(attempt) / "dla" / "metrics.jsonl"))
 
     def staged(self, attempt: str) -> Staged | None:
-        """Read ``published.json``, or the error in ``fetched.json``."""
+        """Read the error in ``fetched.json``, or ``published.json``: of what was never fetched nothing is published."""
         folder = self._folder(attempt)
-        for name in ("published.json", "fetched.json"):
+        for name in ("fetched.json", "published.json"):
             found = read_json(folder / name)
             if found is not None and (name == "published.json" or found.get("error")):
                 return Staged.from_mapping(found)
@@ -277,7 +286,7 @@ class SharedGround:
             self._wake_mate(folder)
         found = self.staged(attempt)
         mounted = self._mounted(job)
-        if found is None and not self._needs_mate(job, mounted):
+        if found is None and not needs_mate(job, mounted):
             return Staged()
         if found is None:
             self._ensure_mate(folder, mounted, owner=_owner(folder / "dla"))
@@ -306,10 +315,10 @@ class SharedGround:
     # --- inside ---
 
     def _folders(self) -> list[Path]:
-        return [path for path in self.root.iterdir() if _LABEL.fullmatch(path.name)] if self.root.is_dir() else []
+        return [path for path in self.root.iterdir() if LABEL.fullmatch(path.name)] if self.root.is_dir() else []
 
     def _folder(self, attempt: str) -> Path:
-        if not _LABEL.fullmatch(attempt):
+        if not LABEL.fullmatch(attempt):
             raise InvalidSpec(
                 f"an attempt's label is JOB.NUMBER of letters, digits, _ and -, got {attempt!r}; it names a folder below {self.root}"
             )
@@ -329,18 +338,12 @@ class SharedGround:
     def _lay_out(self, folder: Path, job: JobFile, owner: tuple[int, int]) -> None:
         """Make what the container sees; ``job.json`` beside it comes last and says that all is there."""
         inside = folder / "dla"
-        for path in (inside, *(inside / name for name in _FOLDERS), *(inside / "out" / name for name in job.outputs)):
+        for path in (inside, *(inside / name for name in FOLDERS), *(inside / "out" / name for name in job.outputs)):
             path.mkdir(exist_ok=True, mode=0o755)
             _give(path, owner)
         write_whole(inside / "job.json", job.to_mapping())
         _give(inside / "job.json", owner)
         write_whole(folder / "job.json", job.to_mapping())
-
-    def _needs_mate(self, job: JobFile, mounted: Mapping[str, Path]) -> bool:
-        """Whether anything is to be fetched, kept or published: a plain command may need nothing."""
-        named = " ".join([*job.entrypoint.command, *map(str, job.args.values())])
-        keeps = job.entrypoint.function is not None or "{checkpoint}" in named
-        return bool(keeps or job.outputs or job.code or job.inputs.keys() - mounted.keys())
 
     def _fetch(self, folder: Path, job: JobFile, mounted: Mapping[str, Path], owner: tuple[int, int]) -> None:
         """See that a mate fetches; an error of fetching is the attempt's end, and not ours to raise."""
@@ -366,6 +369,20 @@ class SharedGround:
             argv = [self._python, str(Path(airflow_dla.__file__).parent / "agents"), "beside", str(folder), str(lock)]
             handed = {"store": self._store_options, "mounted": sorted(mounted), "owner": list(owner), "publishes": self._publishes}
             spawn(argv, lock, folder / "mate.log", handed)
+
+
+def needs_mate(job: JobFile, mounted: Collection[str]) -> bool:
+    """Whether anything is to be fetched, kept or published: a plain command may need nothing.
+
+    Parameters
+    ----------
+    job : `JobFile`
+    mounted : collection of str
+        Inputs that the container sees straight from the store.
+    """
+    named = " ".join([*job.entrypoint.command, *map(str, job.args.values())])
+    keeps = job.entrypoint.function is not None or "{checkpoint}" in named
+    return bool(keeps or job.outputs or job.code or job.inputs.keys() - set(mounted))
 
 
 def _job(folder: Path) -> JobFile | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as sockets
+import ssl
 from typing import Any, Final
 
 _PIECE: Final = 1 << 16
@@ -29,10 +30,13 @@ class Attached:
         self._socket.settimeout(patience_s)
 
     def write(self, data: bytes) -> None:
-        """Write everything, let the container see the end of it, and wait until the engine has passed it on."""
+        """Write everything, let the container see the end of it, and wait until the engine has said goodbye."""
         # A container that ended, or closed its input, has no use for the rest.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
+            if isinstance(self._socket, ssl.SSLSocket):
+                self._hang_up_tls()
+                return
             self._hang_up()
             while self._socket.recv(_PIECE):
                 pass
@@ -43,9 +47,14 @@ class Attached:
         else:
             self._socket.shutdown(sockets.SHUT_WR)
 
+    def _hang_up_tls(self) -> None:
+        """Say TLS's own word for the end, and wait for the engine's; its connection stays until the container ends."""
+        with contextlib.suppress(ssl.SSLError):
+            self._socket.unwrap()
+
     def close(self) -> None:
-        """Close the connection."""
-        with contextlib.suppress(OSError):
-            self._reader.close()
-        with contextlib.suppress(OSError):
-            self._socket.close()
+        """Close the connection, which whatever still reads from it keeps open."""
+        for held in (self._reader, self._socket, getattr(self._reader, "_response", None)):
+            if held is not None:
+                with contextlib.suppress(OSError, ValueError):  # what lies below may be closed before
+                    held.close()

@@ -52,7 +52,7 @@ class Logs:
         if attempt in self._streams:
             self._streams.pop(attempt).close()
         file = self._kept(attempt)
-        partial = file.with_name(".log")
+        partial = file.with_name(f".{file.name}")
         if not partial.parent.is_dir():
             return
         with partial.open("wb") as opened:

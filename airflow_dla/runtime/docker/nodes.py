@@ -209,7 +209,7 @@ class EngineNode:
     taken : `Use`
         What somebody else of ours has of this host: its local place.
     gpus : callable
-        Returns the GPUs of this host.
+        Returns the GPUs of this host; those of an engine elsewhere nobody sees from here, and the place's capacity must name them.
     groups : callable
         Returns the control groups of a process of this host.
     """
@@ -257,7 +257,7 @@ class EngineNode:
         return self._node(self._taken, self._present())
 
     def _present(self) -> Sequence[Gpu]:
-        return self._gpus() if _gives_gpus(self._place, self._engine.facts()) else ()
+        return self._gpus() if self._place.on_this_host and _gives_gpus(self._place, self._engine.facts()) else ()
 
     def _node(self, used: Use, gpus: Sequence[Gpu]) -> Node:
         node = node_of(self._place, self._name, self._engine.facts(), used, gpus)

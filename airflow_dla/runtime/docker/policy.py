@@ -24,6 +24,8 @@ GUARDED: Final = (
 )  # fmt: skip
 
 _SOCKETS: Final = ("docker.sock", "containerd.sock", "podman.sock", "crio.sock")
+#: How volumes of ours are called, see `volume_ground`.
+_OURS: Final = "dla-"
 #: Settings that have a rule of their own; the others are opened by name.
 _BY_RULE: Final = frozenset({"cap_add", "network", "network_mode", "privileged", "user"})
 
@@ -94,6 +96,11 @@ def _refuse_volume(volume: Volume, place: PlaceSpec, resolve: Callable[[str], st
 
 
 def _refuse_named(volume: Volume, place: PlaceSpec) -> None:
+    if volume.source.startswith(_OURS):
+        raise LaunchRefused(
+            f"volume {volume.source!r} for {volume.target} is not for jobs: on place {place.name!r} volumes named {_OURS}* hold other "
+            "jobs' files; pass them on as outputs and inputs"
+        )
     if not _matches(volume.source, place.policy.volumes):
         raise LaunchRefused(
             f"volume {volume.source!r} for {volume.target} is not allowed on place {place.name!r}, "

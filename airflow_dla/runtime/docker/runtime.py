@@ -247,7 +247,7 @@ class DockerRuntime:
         )
 
     def _refuse(self, launch: Launch) -> None:
-        policy.refuse(launch, self.place, resolve=os.path.realpath, protected=self._ground.protected)
+        policy.refuse(launch, self.place, resolve=self._ground.resolve, protected=self._ground.protected)
 
     def _image(self, launch: Launch) -> Image:
         self._refuse(launch)

@@ -124,6 +124,13 @@ def test_a_node_is_discovered_live() -> None:
     assert engine.asked == ["w", "w"]
 
 
+def test_an_engine_elsewhere_has_not_this_hosts_gpus() -> None:
+    """What it has stands in the place's capacity; its containers get them by their numbers."""
+    far = replace(PLACE, url="tcp://gpu1:2376", capacity={"gpu": 2, "gpu_type": "h100"})
+    found = EngineNode(MadeUpEngine(), place=far, name="gpu1", workspace="w", labels={}, gpus=lambda: GPUS).discover()
+    assert (found.gpu_ids, found.labels["gpu_type"]) == (("0", "1"), "h100")
+
+
 CONFIGS = st.fixed_dictionaries(
     {},
     optional={
