@@ -11,7 +11,7 @@ from airflow.sdk import DAG, task
 from airflow_dla import agent
 from airflow_dla.operators import TrainModelOperator
 
-SIDE = os.environ["DLA_TEST_SIDE"]
+SIDE = os.environ.get("DLA_TEST_SIDE", "")  # read where it is collected, too
 
 counter = agent(
     "counter",
