@@ -169,13 +169,10 @@ class TestVolumeGround:
     def test_a_mate_that_never_gets_done_is_given_up(self, far: Far):
         """After three more tries, with what it said last."""
         far.submit(WAIT, "work:wait", outputs=("model",))
-
-        def killed() -> Any:
-            far.engine.kill(far.name("-mate"), "SIGKILL")
-            wait_until(lambda: far.is_over("-mate"))
-            return far.ground.finish("job.1", succeeded=True, hard=False)
-
-        found = wait_until(killed, 60.0)
+        broken = b"raise SystemExit('out of order')"
+        far.engine.put_files(far.name("-mate"), "/opt/dla/lib/airflow_dla/agents", {"mate.py": broken})
+        far.engine.kill(far.name("-mate"), "SIGKILL")
+        found = wait_until(lambda: far.ground.finish("job.1", succeeded=True, hard=False), 60.0)
         assert found.error[0] == "lost"
         assert "ended 3 times before it was done" in found.error[1]
         far.runtime.cancel("job.1", ExitReason.STOPPED)
