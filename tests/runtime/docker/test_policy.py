@@ -98,7 +98,6 @@ def test_named_volumes(launch: Make, place: Make):
         ({"privileged": True}, {"privileged": True}, "policy.privileged"),
         ({"network": "host"}, {"host_network": True}, "policy.host_network"),
         ({"network_mode": "lab"}, {"networks": ["bridge", "lab"]}, "policy.networks"),
-        ({"network": "container:x"}, {}, "policy.networks"),
         ({"user": "1000:1000"}, {"users": ["1000:*"]}, "policy.users"),
         ({"user": "0:0"}, {"users": ["0:0"]}, "policy.users"),
         ({"cap_add": ["sys_ptrace"]}, {"capabilities": ["CAP_SYS_PTRACE"]}, "policy.capabilities"),
