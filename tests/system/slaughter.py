@@ -15,7 +15,7 @@ from system.processes import eventually
 from airflow_dla.runtime.docker.engine import Engine
 
 #: Seconds between two kills, at most.
-_PAUSE_S = 4.0
+_PAUSE_S = 3.0
 #: What is killed, the components more seldom: Airflow takes many seconds to begin them again.
 _WHAT = ("task", "task", "task", "container", "container", "triggerer", "scheduler")
 _FINAL = {"success", "failed"}
@@ -35,7 +35,7 @@ class Slaughter:
         Of each job, at five a second.
     """
 
-    def __init__(self, airflow: ContainerAirflow, *, jobs: int, chance: random.Random, epochs: int = 60) -> None:
+    def __init__(self, airflow: ContainerAirflow, *, jobs: int, chance: random.Random, epochs: int = 40) -> None:
         self.airflow, self._chance, self._epochs = airflow, chance, epochs
         self._tag = time.monotonic_ns()
         self.runs: list[ContainerRun] = []

@@ -70,7 +70,7 @@ def test_an_edit_of_the_code_reaches_the_first_step_without_a_build(airflow: Con
     first = run.traces("epochs")[0]
     assert first["edited"]
     measure("code edit → first training step in a container, warm image", first["at"] - begun)
-    assert first["at"] - begun < 20
+    assert first["at"] - begun < 10
     run.wait_success()
 
 
@@ -99,7 +99,7 @@ def test_whatever_is_killed_no_job_is_run_twice_or_lost(airflow: ContainerAirflo
 
 def test_a_preempted_training_goes_on_within_its_airflow_try(start: Start, measure: Measure) -> None:
     """Of one CPU: the low job ends within its grace, the high one runs, the low one goes on where it was."""
-    low = start("docker_low", workspace="dla_scarce", epochs=400, pace=0.1)
+    low = start("docker_low", workspace="dla_scarce", epochs=100, pace=0.1)
     low.wait_epoch(20)
     high = start("docker_high", workspace="dla_scarce", epochs=5, hold=False)
     eventually(lambda: low.ledger.attempts([f"{low.job}.1"])[f"{low.job}.1"].stop, timeout=60, what="the wish to preempt", every=0.05)
@@ -123,12 +123,12 @@ def test_a_preempted_training_goes_on_within_its_airflow_try(start: Start, measu
 
 
 def test_many_deferred_jobs_cost_the_triggerer_little(airflow: ContainerAirflow, measure: Measure) -> None:
-    """Twenty for half a minute, with a line of each in every second; no end is missed (tests/bench/bench_docker_load.py: 200)."""
+    """Twenty for a minute, with a line of each in every second; no end is missed (tests/bench/bench_docker_load.py: 200)."""
     crowd = Crowd(airflow, 20, pace=1.0)
     crowd.wait_followed(timeout=240)
-    taken = cost(airflow, 30.0)
+    taken = cost(airflow, 60.0)
     late = crowd.end(over_s=4.0, timeout=240)
-    measure(f"20 deferred jobs in containers: the triggerer takes {taken.cpu:.1%} of a core, for", 30.0)
+    measure(f"20 deferred jobs in containers: the triggerer takes {taken.cpu:.1%} of a core, for", 60.0)
     measure("20 deferred jobs in containers: end → the ledger knows, longest", max(late))
-    assert taken.cpu < 0.5
+    assert taken.cpu < 0.2
     assert taken.growth < 20
