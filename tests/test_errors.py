@@ -21,6 +21,7 @@ NOT_RETRYABLE = {
     "NotFound",
     "WorkspaceMismatch",
     "MissingExtra",
+    "LaunchRefused",
     "LedgerVersion",
     "GateFailed",
 }
