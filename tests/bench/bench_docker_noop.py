@@ -8,9 +8,11 @@ operators run ``true`` in the same image with the same network, synchronously, b
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _HOME = tempfile.mkdtemp(prefix="dla-noop-", dir="/var/tmp")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(AIRFLOW_HOME=_HOME, AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRFLOW__CORE__UNIT_TEST_MODE="True")
 
 from airflow.providers.docker.operators.docker import DockerOperator  # noqa: E402 - Airflow reads its home when it is imported
