@@ -1,9 +1,9 @@
 """The loops that join decisions to effects; nothing here knows Airflow.
 
 A `Workspace` holds the objects that hooks built. `run_round` grants, `launch` starts
-what was granted, a `Crew` follows many jobs from one thread (a `Follow` each) and takes
-the reaper's turn, `refresh_nodes` looks at engines' machines, `prepare` looks for what would fail before anything is launched,
-`refresh` writes down who is expected and `foretold` what a job will need. `assigned` says
+what was granted, a `Crew` follows many jobs from one thread (a `Follow` each; a gang's
+members as one) and takes the reaper's turn, `refresh_nodes` looks at engines' machines,
+`prepare` looks for what would fail before anything is launched, `refresh` writes down who is expected and `foretold` what a job will need. `assigned` says
 which team pays, `usage` who used how much.
 """
 

@@ -1,4 +1,7 @@
-"""Where attempts run: one contract of seven methods, one file for each kind of place."""
+"""Where attempts run: one contract of seven methods (`contract`), processes of this host (`local`), containers (`docker`).
+
+What a place can do besides has small contracts of its own: `Collects`, `Discovers`, `Enterable`.
+"""
 
 from airflow_dla.runtime.contract import Collects, Discovers, Enterable, Handle, Launch, LogSlice, Runtime, Status
 
