@@ -3,8 +3,9 @@
 A `Workspace` holds the objects that hooks built. `run_round` grants, `launch` starts
 what was granted, a `Crew` follows many jobs from one thread (a `Follow` each; a gang's
 members as one) and takes the reaper's turn, `refresh_nodes` looks at engines' machines,
-`prepare` looks for what would fail before anything is launched, `refresh` writes down who is expected and `foretold` what a job will need. `assigned` says
-which team pays, `usage` who used how much.
+`prepare` looks for what would fail before anything is launched, `refresh` writes down who
+is expected and `foretold` what a job will need. `assigned` says which team pays, `usage`
+who used how much.
 """
 
 from airflow_dla.control.again import keeping_place
