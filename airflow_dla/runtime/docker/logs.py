@@ -33,7 +33,8 @@ class Logs:
 
     def read(self, attempt: str, found: Summary | None, offset: int, limit: int) -> bytes:
         """Return a piece of a log from a byte offset; nothing where there is none now."""
-        if found is None or found.state == "created":
+        # What is kept is whole; whoever remembers a container need not know that it was collected meanwhile.
+        if found is None or found.state == "created" or (not found.alive and self._kept(attempt).exists()):
             return _read(self._kept(attempt), offset, limit)
         return self._stream(attempt, found).read(offset, limit, last=not found.alive)
 
