@@ -28,8 +28,10 @@ def main(job):
     (job.outputs["model"].path / "model.txt").write_text("%d.%d" % sys.version_info[:2])
 """
 
+#: Takes a second, in which what it uses is seen.
 _SCRIPT = """
-import os, pathlib, sys
+import os, pathlib, sys, time
+time.sleep(1)
 numbers = pathlib.Path(os.environ["DLA_IN"], "train", "numbers.csv").read_text().split()
 print("total=%d" % sum(map(int, numbers)))
 pathlib.Path(os.environ["DLA_OUT"], "model", "model.txt").write_text("%d.%d" % sys.version_info[:2])
