@@ -207,9 +207,14 @@ class Remedies:
             yield Unblock(f"raise its priority to {most}", (Step(kind="priority", value=float(most)),))
 
     def _lower(self, lacking: Lacking) -> Iterator[Unblock]:
-        """Yield the minimum that would fit what is free."""
+        """Yield the minimum that would fit what is free.
+
+        Not under `price`: it packs the whole queue anew, and a smaller demand may make room for others instead.
+        """
         row, node = lacking.row, lacking.node
         promise = self.solution.kept
+        if self.policy.strategy == "price":
+            return
         if promise is not None and promise.node == node and promise.head != row:
             return
         if lacking.quota.any() or row in self.solution.admission.barred:

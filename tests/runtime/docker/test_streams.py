@@ -226,4 +226,4 @@ def test_idle_reading_keeps_nothing(fake: Callable[..., LogStream]):
         kept = tracemalloc.take_snapshot().filter_traces([ours])
     finally:
         tracemalloc.stop()
-    assert sum(trace.size for trace in kept.traces) < 100_000
+    assert sum(trace.size for trace in kept.traces) < 10_000
