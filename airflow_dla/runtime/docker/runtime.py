@@ -230,7 +230,14 @@ class DockerRuntime:
             return None
         if launch.secrets and python is None:
             mounts.append(self._ground.hand_over(launch.job.attempt, launch.secrets, self._owner()))
-        return self.engine.create(name, self._request(launch, image, python, mounts))
+        request = self._request(launch, image, python, mounts)
+        try:
+            return self.engine.create(name, request)
+        except LaunchRefused:
+            if "StorageOpt" not in request["HostConfig"]:
+                raise
+        # Over XFS only this answer tells that the file system counts no quotas.
+        return self.engine.create(name, body.without_disk_limit(request))
 
     def _request(self, launch: Launch, image: Image, python: str | None, mounts: Sequence[Mount]) -> dict[str, Any]:
         facts = self.engine.facts()

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from contracts.runtime import ended, job_file, submitted, wait_until
+from docker_daemon import Engine as DockerEngine
 
 from airflow_dla.runtime import Launch
+from airflow_dla.runtime.docker.engine import Engine
+from airflow_dla.runtime.docker.facts import EngineFacts
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.specs import Exit, Grant
 
@@ -104,3 +107,21 @@ def test_processes(run: Run, docker: DockerRuntime, bare_image: str):
     found = run(["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do sleep 30 & done"], bare_image)
     assert not found.succeeded
     assert b"can't fork" in docker.logs("job.1", 0).data
+
+
+class _Claiming(Engine):
+    """The engine, as if its images lay on XFS."""
+
+    def facts(self) -> EngineFacts:
+        """Return what makes a limit on disk worth asking for; the engine itself then refuses it."""
+        return replace(super().facts(), storage_driver="overlay2", backing_filesystem="xfs")
+
+
+def test_no_quotas_on_disk(run: Run, docker: DockerRuntime, docker_engine: DockerEngine, bare_image: str):
+    """Where an engine can limit disk only by what its file system lacks, the job runs without that limit."""
+    docker.engine = _Claiming(docker_engine.client, name="docker", address=docker_engine.host)
+    docker.place = replace(docker.place, policy=replace(docker.place.policy, read_only=False))
+    grant = Grant(id="job.1", node="laptop", amounts={"cpu": 0.5, "memory": 0.125, "disk": 1.0})
+    found = run(["true"], bare_image, grant=grant)
+    docker.engine.close()
+    assert found.succeeded, found
