@@ -11,7 +11,8 @@ from airflow_dla.specs.distributed import Distributed, Part, parts
 from airflow_dla.specs.forecast import Expected
 from airflow_dla.specs.grants import Demand, Grant, Held, Node, Reason, Step, Unblock, describe_amounts
 from airflow_dla.specs.jobs import PROTOCOL, JobKey, JobPolicy, JobSpec
-from airflow_dla.specs.places import PlacePolicy, PlaceSpec
+from airflow_dla.specs.places import PlaceSpec
+from airflow_dla.specs.policies import PlacePolicy
 from airflow_dla.specs.protocol import LINE_KINDS, MAX_LINE, JobFile, KeeperFile
 from airflow_dla.specs.references import ArtifactRef, ModelRef, Reference, UriRef, public_url, reference
 from airflow_dla.specs.resources import RESOURCES, Range, Request, mig_profile, unit_of

@@ -89,6 +89,25 @@ def text(raw: object, where: str) -> str:
     return storable(raw, where)
 
 
+def written(pattern: str, rule: str, *, empty: bool = False) -> Parse:
+    """Make a parser of text that is written like a regular expression, with the rule in words.
+
+    Parameters
+    ----------
+    empty : bool
+        Whether the pattern is asked also about no text at all.
+    """
+    wanted = re.compile(pattern)
+
+    def parse(raw: object, where: str) -> str:
+        found = "" if empty and raw == "" else text(raw, where)
+        if not wanted.fullmatch(found):
+            raise InvalidSpec(f"{where} must be {rule}, got {found!r:.80}")
+        return found
+
+    return parse
+
+
 def remark(raw: object, where: str) -> str:
     """Parse a sentence for a person: any text, also none; what cannot be stored is replaced."""
     if not isinstance(raw, str):

@@ -342,7 +342,63 @@ def docker_places(draw: st.DrawFn) -> PlaceSpec:
     )
 
 
-places = st.builds(PlaceSpec, name=place_names, kind=st.just("local")) | docker_places()
+object_names = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20)
+sizes_written = st.integers(1, 500).map("{}GiB".format)
+scratches = (
+    st.just("emptydir")
+    | object_names.map("pvc:{}".format)
+    | st.fixed_dictionaries({"size": sizes_written}, optional={"storage_class": object_names})
+)
+tolerations = st.fixed_dictionaries({"key": object_names, "operator": st.just("Exists")}, optional={"effect": st.just("NoSchedule")})
+clusters = (
+    st.fixed_dictionaries({"connection": texts, "context": st.none() | texts})
+    | st.fixed_dictionaries({"kubeconfig": folders, "context": st.none() | texts})
+    | st.just({"in_cluster": True})
+)
+cluster_policies = st.builds(
+    PlacePolicy,
+    images=tuples_of(images | st.just("*")),
+    mounts=tuples_of(folders.map("{}/*:rw".format) | folders),
+    volumes=tuples_of(identifiers.map("{}-*".format)),
+    users=tuples_of(users | st.just("1000:*")),
+    overrides=tuples_of(st.sampled_from(["node_selector", "sidecars", "annotations"])),
+    service_accounts=tuples_of(object_names),
+    priority_classes=tuples_of(object_names),
+    pull_secrets=tuples_of(object_names),
+    read_only=st.booleans(),
+)
+
+
+@st.composite
+def kubernetes_places(draw: st.DrawFn) -> PlaceSpec:
+    """Make Kubernetes places that keep the rules about who is asked for a cluster, and who allocates there."""
+    return PlaceSpec(
+        name=draw(place_names),
+        kind="kubernetes",
+        **draw(clusters),
+        **draw(st.just({}) | object_names.map(lambda queue: {"allocator": "kueue", "queue": queue})),
+        namespace=draw(st.none() | object_names),
+        helper=draw(st.none() | images),
+        image=draw(st.none() | images),
+        user=draw(st.none() | users),
+        scratch=draw(scratches),
+        store=draw(st.sampled_from([None, "direct", "relay"])),
+        gpu_resource=draw(st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"])),
+        resources=draw(st.dictionaries(profiles.map("mig-{}".format), st.just("nvidia.com/shared"), max_size=1)),
+        node_selector=draw(st.dictionaries(object_names, object_names, max_size=1)),
+        tolerations=tuple(draw(st.lists(tolerations, max_size=2))),
+        service_account=draw(st.none() | object_names),
+        image_pull_secrets=draw(tuples_of(object_names, max_size=2)),
+        priority_class=draw(st.none() | object_names),
+        runtime_class=draw(st.none() | object_names),
+        keep_s=draw(amounts),
+        capacity=draw(json_mappings),
+        labels=draw(labels),
+        policy=draw(cluster_policies),
+    )
+
+
+places = st.builds(PlaceSpec, name=place_names, kind=st.just("local")) | docker_places() | kubernetes_places()
 
 #: Every word that reads and writes itself as a mapping, and a strategy for it.
 WORDS: dict[type[Spec | Request], st.SearchStrategy] = {
