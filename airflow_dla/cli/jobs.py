@@ -43,7 +43,7 @@ def stop(args: Namespace) -> Answer:
     reach = Reach(args.conn_id)
     attempt = reach.ledger.want_stop(reach.attempt(args.job).id, ExitReason.STOPPED)
     said = "asked to stop; whoever follows it will stop it"
-    if not attempt.ended and attempt.grant is not None and attempt.grant.node in reach.settings.nodes:
+    if not attempt.ended and attempt.grant is not None and reach.settings.reaches(attempt.grant.node):
         try:
             attempt = _stop_here(reach, reach.workspace().runtime(attempt.grant.node), attempt)
         except PlaceUnavailable as error:

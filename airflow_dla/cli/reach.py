@@ -83,7 +83,7 @@ class Reach:
         """
         if attempt.grant is None:
             return None
-        runtime = self.workspace().runtimes.get(attempt.grant.node)
+        runtime = self.workspace().reached(attempt.grant.node)
         if runtime is None:
             raise InvalidSpec(
                 f"job {attempt.job} is on node {attempt.grant.node}, and {what} only there; run this on that host, or see the web UI"

@@ -14,7 +14,7 @@ from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
 from airflow_dla.control.membership import parts_of
 from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
-from airflow_dla.control.silence import written_off
+from airflow_dla.control.silence import answered, written_off
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import Conflict, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt
@@ -146,7 +146,7 @@ class Follow:
         try:
             self.attempt = self.workspace.ledger.want_stop(self.attempt.id, reason)
         finally:
-            runtime = None if self.attempt.grant is None else self.workspace.runtimes.get(self.attempt.grant.node)
+            runtime = None if self.attempt.grant is None else self.workspace.reached(self.attempt.grant.node)
             if runtime is not None and self.attempt.state in {AttemptState.LAUNCHING, AttemptState.RUNNING}:
                 self._stopped_at = time.monotonic()
                 with contextlib.suppress(PlaceUnavailable):  # it is asked again while the job is followed
@@ -249,7 +249,7 @@ class Follow:
         if self._silent and self.attempt.grant is not None:
             self._silent = False
             self._say(f"Node {self.attempt.grant.node} answers again.")
-            self.workspace.ledger.node_answered(self.attempt.grant.node, answered=True)
+            answered(self.workspace, self.attempt.grant.node)
 
     def _unanswered(self, error: PlaceUnavailable) -> None:
         """Wait for a place that does not answer; what ran there is lost only once it is written off."""

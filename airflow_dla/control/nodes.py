@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
 
+from airflow_dla.control.silence import written_off
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import DlaError, LedgerUnavailable
+from airflow_dla.ledger import NodeRow
 from airflow_dla.runtime import Discovers
 from airflow_dla.specs import Node
 
@@ -13,21 +17,21 @@ log = logging.getLogger(__name__)
 
 
 def refresh_nodes(workspace: Workspace) -> None:
-    """Look at the machines of a workspace's engines and write down what is there; an error of one disturbs no other.
+    """Look at the machines of a workspace's places and write down what is there; an error of one disturbs no other.
 
-    Whoever follows jobs calls this as often as it likes: a node that somebody has heard of
+    Whoever follows jobs calls this as often as it likes: a place that somebody has heard of
     within the last 20 s is left alone. One that does not answer is granted nothing until it
-    does. Who only reads (a command) makes no nodes.
+    does, nor is a node that its cluster does not have any more. Who only reads (a command)
+    makes no nodes.
     """
     if workspace.kind == "other" or not workspace.discovered:
         return
-    now = workspace.ledger.now()
-    fresh = {
-        row.node.name for row in workspace.ledger.nodes() if row.silent_since is None and 0 <= now - row.seen_at < workspace.timing.look_s
-    }
+    now, known = workspace.ledger.now(), defaultdict(list)
+    for row in workspace.ledger.nodes():
+        known[workspace.name_of(row.node.name)].append(row)
     for name, place in workspace.discovered.items():
-        if name not in fresh:
-            _refresh(workspace, name, place)
+        if not any(row.silent_since is None and 0 <= now - row.seen_at < workspace.timing.look_s for row in known[name]):
+            _refresh(workspace, name, place, known[name])
 
 
 def at_most(workspace: Workspace, node: str | None) -> tuple[Node, ...] | None:
@@ -41,18 +45,33 @@ def at_most(workspace: Workspace, node: str | None) -> tuple[Node, ...] | None:
     """
     nodes = {row.node.name: row.node for row in workspace.ledger.nodes()}
     try:
-        whole = {name: place.whole() for name, place in workspace.discovered.items() if node in {None, name}}
+        looked = {name: place for name, place in workspace.discovered.items() if node is None or workspace.name_of(node) == name}
+        whole = {found.name: found for place in looked.values() for found in place.whole()}
     except (DlaError, OSError) as error:
         log.warning("A node cannot be looked at: %s", error)
         return None
     return tuple({**nodes, **whole}.values())
 
 
-def _refresh(workspace: Workspace, name: str, place: Discovers) -> None:
+def _refresh(workspace: Workspace, name: str, place: Discovers, known: Sequence[NodeRow]) -> None:
     try:
-        workspace.ledger.register_node(place.discover(), host=workspace.host)
+        found = place.discover()
+        workspace.ledger.register_nodes(found, host=workspace.host)
     except LedgerUnavailable:
         raise
     except (DlaError, OSError) as error:
-        log.warning("Node %s cannot be looked at: %s", name, error)
-        workspace.ledger.node_answered(name, answered=False)
+        log.warning("Place %s cannot be looked at: %s", name, error)
+        for row in known:
+            workspace.ledger.node_answered(row.node.name, answered=False)
+        return
+    there = {node.name for node in found}
+    _miss(workspace, [row.node.name for row in known if row.node.name not in there])
+
+
+def _miss(workspace: Workspace, gone: Sequence[str]) -> None:
+    """Grant nothing more on nodes that their cluster does not have any more; forget those that are long gone and hold nothing."""
+    lost = [name for name in gone if written_off(workspace, name)]
+    held = {lease.grant.node for lease in workspace.ledger.leases()} if lost else set()
+    for name in lost:
+        if name not in held:
+            workspace.ledger.remove_node(name)

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from airflow_dla.control.collecting import collect
-from airflow_dla.control.silence import written_off
+from airflow_dla.control.silence import answered, written_off
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import DlaError, LedgerUnavailable, PlaceUnavailable
 from airflow_dla.ledger import Attempt, Lease
@@ -71,7 +71,7 @@ def _examine(workspace: Workspace, lease: Lease, attempt: Attempt, elapsed: floa
 
 def _ask(workspace: Workspace, node: str, attempt: Attempt) -> Status | None:
     """Ask the node's runtime; None when it gives no answer."""
-    runtime = workspace.runtimes.get(node)
+    runtime = workspace.reached(node)
     if runtime is None:
         row = next((row for row in workspace.ledger.nodes() if row.node.name == node), None)
         near = row is not None and any(host == row.host for _, _, host in workspace.ledger.followers())
@@ -83,13 +83,13 @@ def _ask(workspace: Workspace, node: str, attempt: Attempt) -> Status | None:
     except (DlaError, OSError) as error:
         log.warning("Node %s does not answer: %s", node, error)
         return None
-    workspace.ledger.node_answered(node, answered=True)
+    answered(workspace, node)
     return status
 
 
 def _count_unfollowed(workspace: Workspace, node: str, attempt: Attempt, elapsed: float) -> None:
     """Count the time without a follower; a deferred task's only counts while a triggerer lives."""
-    runtime = workspace.runtimes.get(node)
+    runtime = workspace.reached(node)
     if runtime is None:
         return
     if attempt.stop is not None:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from airflow_dla.control.workspace import Workspace
 
 
+def answered(workspace: Workspace, node: str) -> None:
+    """Remember that a node told of one of its jobs.
+
+    A cluster tells of jobs also for a node that it has lost: whether anything may be granted
+    there is for those to say who look at its nodes.
+    """
+    if node in workspace.runtimes:
+        workspace.ledger.node_answered(node, answered=True)
+
+
 def written_off(workspace: Workspace, node: str) -> bool:
     """Remember that a node was asked in vain; return whether it has been silent for so long that its jobs are lost.
 

@@ -12,6 +12,7 @@ from airflow_dla.errors import InvalidSpec, WorkspaceMismatch
 from airflow_dla.ledger import FollowerKind, Ledger
 from airflow_dla.registry import Registry
 from airflow_dla.runtime import Discovers, Runtime
+from airflow_dla.specs.node_names import cluster_of
 from airflow_dla.telemetry import Metrics, NoMetrics
 
 
@@ -61,7 +62,7 @@ class Workspace:
         The ledger's own id, as `Ledger.identity` tells it.
     ledger, store, registry
     runtimes : mapping of node to `Runtime`
-        The nodes this process can reach.
+        The nodes this process can reach; a cluster is named once, for all its nodes.
     follower : str
         Names this process in leases: ``host:pid:random``.
     host : str
@@ -70,9 +71,11 @@ class Workspace:
     policy : `Policy`
         How a shortage is resolved.
     discovered : mapping of node to `Discovers`
-        Those of its nodes that are looked at again and again.
+        Those of its nodes that are looked at again and again, named as in `runtimes`.
     everywhere : set of str
         Those of its nodes that processes of every host reach.
+    clusters : set of str
+        Those of its names that stand for several nodes, each called ``CLUSTER.NODE``.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Workspace:
     timing: Timing = field(default_factory=Timing)
     discovered: Mapping[str, Discovers] = field(default_factory=dict)
     everywhere: frozenset[str] = frozenset()
+    clusters: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:
@@ -118,6 +122,21 @@ class Workspace:
         """Return what tells an attempt's own lines from its program's: unguessable, the same in every process."""
         return hashlib.sha256(f"{self.identity}\n{attempt}".encode()).hexdigest()[:16]
 
+    @property
+    def own_node(self) -> str | None:
+        """The node where this process's own work counts: the local place's before an engine's; None where all are clusters."""
+        return next((node for node in self.runtimes if node not in self.clusters), None)
+
+    def name_of(self, node: str) -> str:
+        """Return the name under which a node is reached: its cluster's, or its own."""
+        if node in self.runtimes:
+            return node
+        return cluster_of(node, self.clusters) or node
+
+    def reached(self, node: str) -> Runtime | None:
+        """Return the runtime of a node; None where this process cannot reach it."""
+        return self.runtimes.get(self.name_of(node))
+
     def runtime(self, node: str) -> Runtime:
         """Return the runtime of a node.
 
@@ -126,10 +145,11 @@ class Workspace:
         InvalidSpec
             If this process cannot reach it; lists the nodes it can.
         """
-        if node not in self.runtimes:
+        runtime = self.reached(node)
+        if runtime is None:
             reached = ", ".join(self.runtimes) or "none"
             raise InvalidSpec(
                 f"node {node!r} cannot be reached from host {self.host} (reached are: {reached}); "
                 "a local place, or an engine behind a socket, is followed only by processes of its own host"
             )
-        return self.runtimes[node]
+        return runtime

@@ -159,7 +159,7 @@ class JobHook(BaseHook):
         """
         workspace = self.get_conn()
         pinned = attempt.spec.lineage.get("pinned")
-        bound = (pinned is not None and pinned not in workspace.everywhere) or OF_HOST in attempt.spec.request.labels
+        bound = (pinned is not None and workspace.name_of(pinned) not in workspace.everywhere) or OF_HOST in attempt.spec.request.labels
         near = any(kind == "triggerer" and host == workspace.host for _, kind, host in workspace.ledger.followers(within_s=300.0))
         if bound and not one_host() and not near:
             return f"the job runs on {workspace.host}, and no triggerer is known there"

@@ -87,7 +87,7 @@ class ResourceAllocationHook(BaseHook):
         demand = Demand(
             id=uuid.uuid4().hex[:20],
             request=Request.from_mapping(request),
-            node=next(iter(workspace.runtimes), None),
+            node=workspace.own_node,
             team=read.team,
             priority=read.priority,
             preemptible=False,

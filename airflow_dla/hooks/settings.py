@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import PlaceSpec, Request, public_url
+from airflow_dla.specs.node_names import cluster_of
 from airflow_dla.specs.places import OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
 from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
 
@@ -138,9 +139,13 @@ class Settings:
         return f"{place.name}-{self.node}" if place.on_this_host and not self.one_host else place.name
 
     @property
-    def nodes(self) -> frozenset[str]:
-        """The names of the nodes that this host can reach."""
-        return frozenset(self.node_of(place) for place in self.places)
+    def clusters(self) -> frozenset[str]:
+        """The names of the places that have several nodes."""
+        return frozenset(place.name for place in self.places if place.kind == "kubernetes")
+
+    def reaches(self, node: str) -> bool:
+        """Whether this host can reach a node."""
+        return any(node == self.node_of(place) for place in self.places) or cluster_of(node, self.clusters) is not None
 
     @property
     def everywhere(self) -> frozenset[str]:

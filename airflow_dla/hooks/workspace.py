@@ -193,6 +193,7 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
         metrics=StatsdMetrics(*settings.statsd) if settings.statsd else AirflowMetrics(),
         discovered=discovered,
         everywhere=settings.everywhere,
+        clusters=settings.clusters,
     )
     if settings.place is not None and kind != "other":
         ledger.register_node(local_node(settings), host=host)

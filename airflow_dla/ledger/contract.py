@@ -59,6 +59,9 @@ class Ledger(Protocol):
     def register_node(self, node: Node, *, host: str = "") -> None:
         """Insert or update a node; the next round is due when its capacity changed."""
 
+    def register_nodes(self, found: Sequence[Node], *, host: str = "") -> None:
+        """Insert or update nodes, all of them at once."""
+
     def remove_node(self, name: str) -> None:
         """Take a node out; its live grants stay charged until their attempts end."""
 

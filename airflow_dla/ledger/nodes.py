@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, func, or_, select, update
 
 from airflow_dla.ledger import rows
@@ -30,8 +32,13 @@ def mark_due(tx: Transaction, why: str) -> None:
     tx.insert_all(wakes, [{"why": why}])
 
 
-def register_node(tx: Transaction, node: Node, *, host: str) -> None:
-    """Insert or update a node."""
+def register_nodes(tx: Transaction, found: Sequence[Node], *, host: str) -> None:
+    """Insert or update nodes."""
+    for node in found:
+        _register(tx, node, host)
+
+
+def _register(tx: Transaction, node: Node, host: str) -> None:
     written = rows.dump(node.to_mapping())
     known = tx.connection.execute(select(nodes.c.node, nodes.c.silent_since).where(nodes.c.name == node.name)).one_or_none()
     tx.upsert(nodes, name=node.name, node=written, host=host, seen_at=tx.now, silent_since=None)

@@ -104,7 +104,11 @@ class SqlLedger(Ledger):
 
     def register_node(self, node: Node, *, host: str = "") -> None:
         """Insert or update a node."""
-        self._db.exclusive(nodes.register_node, node, host=host)
+        self._db.exclusive(nodes.register_nodes, (node,), host=host)
+
+    def register_nodes(self, found: Sequence[Node], *, host: str = "") -> None:
+        """Insert or update nodes in one transaction."""
+        self._db.exclusive(nodes.register_nodes, found, host=host)
 
     def remove_node(self, name: str) -> None:
         """Take a node out."""

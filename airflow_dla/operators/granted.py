@@ -167,7 +167,7 @@ class _Asking:
             id=f"{key.id}.held",
             request=Request.from_mapping(task.dla_request, f"{where}: request"),
             place=self.policy.place,
-            node=next(iter(self.workspace.runtimes), None) if self._here else None,
+            node=self.workspace.own_node if self._here else None,
             team=self.policy.team,
             priority=self.policy.priority,
             gang=None if self.policy.gang is None else f"{key.dag}/{key.run}/{self.policy.gang}",

@@ -91,7 +91,7 @@ def _stop_in(conn_id: str, dag: str, marked: Callable[[JobKey], bool]) -> None:
     for attempt in [attempt for attempt in live if marked(attempt.spec.key)]:
         log.info("Stopping %s: its task was marked", attempt.id)
         stopped = workspace.ledger.want_stop(attempt.id, ExitReason.STOPPED)
-        if not stopped.ended and stopped.grant and stopped.grant.node in workspace.runtimes:
+        if not stopped.ended and stopped.grant and workspace.reached(stopped.grant.node) is not None:
             crew_of(workspace).join_and_stop(following(workspace, stopped, Listener()), ExitReason.STOPPED)
 
 

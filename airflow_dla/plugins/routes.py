@@ -20,6 +20,7 @@ from airflow_dla.control.lines import read
 from airflow_dla.errors import DlaError, NotFound
 from airflow_dla.hooks.workspace import DlaHook
 from airflow_dla.ledger import Attempt
+from airflow_dla.runtime import Runtime
 from airflow_dla.specs.references import digest as read_digest
 
 Conn = Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,250}$")]
@@ -45,10 +46,11 @@ def job_log(job: str, user: GetUserDep, conn: Conn = "dla_default") -> Streaming
     """Stream everything a job's last attempt wrote."""
     workspace, attempt = _job(job, user, conn, DagAccessEntity.TASK_LOGS)
     node = attempt.grant.node if attempt.grant else ""
-    if node not in workspace.runtimes:
+    runtime = workspace.reached(node)
+    if runtime is None:
         raise HTTPException(404, f"attempt {attempt.id} has no log here: it {'ran on ' + node if node else 'was never granted anything'}")
     headers = {"X-Content-Type-Options": "nosniff"}
-    return StreamingResponse(_log(workspace, attempt, node), media_type="text/plain; charset=utf-8", headers=headers)
+    return StreamingResponse(_log(workspace, runtime, attempt), media_type="text/plain; charset=utf-8", headers=headers)
 
 
 def job_outputs(job: str, user: GetUserDep, conn: Conn = "dla_default") -> dict[str, Any]:
@@ -123,8 +125,8 @@ def _job(job: str, user: Any, conn: str, entity: DagAccessEntity) -> tuple[Works
     return workspace, attempt
 
 
-def _log(workspace: Workspace, attempt: Attempt, node: str) -> Iterator[str]:
-    offset, nonce, runtime = 0, workspace.nonce(attempt.id), workspace.runtimes[node]
+def _log(workspace: Workspace, runtime: Runtime, attempt: Attempt) -> Iterator[str]:
+    offset, nonce = 0, workspace.nonce(attempt.id)
     while data := runtime.logs(attempt.id, offset).data:
         said = read(data, nonce)
         said = said if said.consumed else read(data, nonce, last=True)

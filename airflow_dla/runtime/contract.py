@@ -139,24 +139,24 @@ class Collects(Protocol):
 
 
 class Discovers(Protocol):
-    """What a place can do beside running jobs: look at the machine behind it, whose capacity changes with what others do there."""
+    """What a place can do beside running jobs: look at the machines behind it, whose capacity changes with what others do there."""
 
-    def discover(self) -> Node:
-        """Return its node as it is now.
+    def discover(self) -> Sequence[Node]:
+        """Return its nodes as they are now; one that is missing is gone.
 
         Raises
         ------
         PlaceUnavailable
-            If the machine does not answer.
+            If nobody answers for them.
         """
 
-    def whole(self) -> Node:
-        """Return its node as it is when nobody but us uses the machine.
+    def whole(self) -> Sequence[Node]:
+        """Return its nodes as they are when nobody but us uses their machines.
 
         Raises
         ------
         PlaceUnavailable
-            If the machine does not answer.
+            If nobody answers for them.
         """
 
 

@@ -144,7 +144,7 @@ def out_of_reach(workspace: Workspace, attempt: Attempt) -> bool:
     """
     bound = attempt.grant.node if attempt.grant else attempt.spec.lineage.get("pinned")
     if bound is not None:
-        return bound not in workspace.runtimes
+        return workspace.reached(bound) is None
     host = attempt.spec.request.labels.get(OF_HOST)
     return host is not None and host != workspace.hostname
 

@@ -132,6 +132,11 @@ class LedgerContract:
         assert found.host == "host-2"
         assert found.silent_since is None
 
+    def test_nodes_are_registered_together(self, ledger: Ledger) -> None:
+        """All of them are there afterwards, by name."""
+        ledger.register_nodes([node("b"), node("a")], host="host-1")
+        assert [(row.node.name, row.host) for row in ledger.nodes()] == [("a", "host-1"), ("b", "host-1")]
+
     def test_silence_counts_from_its_beginning(self, ledger: Ledger) -> None:
         """Only the first unanswered question dates the silence; an answer ends it."""
         ledger.register_node(node())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from fixtures_workspace import job_spec
 
-from airflow_dla.control import Crew, Follow, Listener, Timing, Workspace, refresh_nodes, refuse_never_grantable
+from airflow_dla.control import Crew, Follow, Listener, Timing, Workspace, ask, refresh_nodes, refuse_never_grantable
 from airflow_dla.errors import DlaError, InvalidSpec, NeverGrantable, PlaceUnavailable
+from airflow_dla.ledger import Lease
 from airflow_dla.specs import Demand, Node, Request
 
 
@@ -22,24 +24,42 @@ class MadeUpMachine:
         self.error: DlaError | None = None
         self.looks = 0
 
-    def discover(self) -> Node:
+    def discover(self) -> Sequence[Node]:
         """Return it as it is now."""
         self.looks += 1
         if self.error is not None:
             raise self.error
-        return Node(name=self.name, place=self.name, capacity={"cpu": self.cpu})
+        return (Node(name=self.name, place=self.name, capacity={"cpu": self.cpu}),)
 
-    def whole(self) -> Node:
+    def whole(self) -> Sequence[Node]:
         """Return it without its other users, who have all but what is there now of eight CPUs."""
         if self.error is not None:
             raise self.error
-        return Node(name=self.name, place=self.name, capacity={"cpu": 8.0})
+        return (Node(name=self.name, place=self.name, capacity={"cpu": 8.0}),)
+
+
+class MadeUpCluster(MadeUpMachine):
+    """A cluster whose nodes the test decides."""
+
+    def __init__(self, name: str, *own: str) -> None:
+        super().__init__(name)
+        self.own = own
+
+    def discover(self) -> Sequence[Node]:
+        """Return those that are there."""
+        return tuple(replace(node, name=f"{self.name}.{one}") for node in super().discover() for one in self.own)
 
 
 def watching(workspace: Workspace, *machines: MadeUpMachine, look_s: float = 0.0) -> Workspace:
     """Return the workspace with these machines."""
     timing = replace(workspace.timing, look_s=look_s)
-    return replace(workspace, discovered={machine.name: machine for machine in machines}, timing=timing)
+    clusters = frozenset(machine.name for machine in machines if isinstance(machine, MadeUpCluster))
+    return replace(workspace, discovered={machine.name: machine for machine in machines}, timing=timing, clusters=clusters)
+
+
+def spoken(workspace: Workspace) -> dict[str, bool]:
+    """Return which nodes of a cluster the ledger knows, and whether each may be granted from."""
+    return {row.node.name: row.silent_since is None for row in workspace.ledger.nodes() if "." in row.node.name}
 
 
 def cpus(workspace: Workspace, node: str) -> float | None:
@@ -78,6 +98,35 @@ def test_nobody_asks_twice_within_twenty_seconds(workspace: Workspace) -> None:
     refresh_nodes(watching(workspace, machine, look_s=Timing().look_s))
     refresh_nodes(replace(watching(workspace, machine, look_s=Timing().look_s), follower="another"))
     assert machine.looks == 1
+
+
+def test_each_node_of_a_cluster_is_one(workspace: Workspace) -> None:
+    """Nobody asks again while one of them is fresh; all are silent while the cluster is."""
+    cluster = MadeUpCluster("k8s", "a", "b.lab")
+    refresh_nodes(watching(workspace, cluster, look_s=Timing().look_s))
+    refresh_nodes(watching(workspace, cluster, look_s=Timing().look_s))
+    assert (spoken(workspace), cluster.looks) == ({"k8s.a": True, "k8s.b.lab": True}, 1)
+    cluster.error = PlaceUnavailable("place k8s does not answer")
+    refresh_nodes(watching(workspace, cluster))
+    assert spoken(workspace) == {"k8s.a": False, "k8s.b.lab": False}
+
+
+def test_a_node_that_its_cluster_lost_is_granted_nothing(workspace: Workspace) -> None:
+    """It is forgotten once it is long gone, unless something is still granted there."""
+    cluster = MadeUpCluster("k8s", "a", "b", "c")
+    watched = watching(workspace, cluster)
+    refresh_nodes(watched)
+    demand = Demand(id="d", request=Request.from_mapping({"cpu": 1}), node="k8s.b")
+    assert isinstance(ask(watched, [demand])["d"], Lease)
+    cluster.own = ("a",)
+    refresh_nodes(watched)
+    assert spoken(workspace) == {"k8s.a": True, "k8s.b": False, "k8s.c": False}
+    hasty = replace(watched, timing=replace(watched.timing, silent_s=0.0))
+    refresh_nodes(hasty)
+    assert spoken(workspace) == {"k8s.a": True, "k8s.b": False}
+    cluster.own = ("a", "b")
+    refresh_nodes(hasty)
+    assert spoken(workspace) == {"k8s.a": True, "k8s.b": True}
 
 
 def test_what_others_use_now_may_be_waited_for(workspace: Workspace) -> None:

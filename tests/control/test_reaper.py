@@ -9,10 +9,11 @@ from fakes.runtime import FakeRuntime
 from fixtures_workspace import job_spec
 
 from airflow_dla.control import Follow, Listener, Timing, Workspace, launch, reap, run_round
-from airflow_dla.errors import Conflict, StoreUnavailable
+from airflow_dla.control.silence import answered
+from airflow_dla.errors import Conflict, InvalidSpec, StoreUnavailable
 from airflow_dla.ledger import Attempt, Decision
 from airflow_dla.runtime import Launch
-from airflow_dla.specs import AttemptState, Demand, ExitReason, JobFile, Request
+from airflow_dla.specs import AttemptState, Demand, ExitReason, JobFile, Node, Request
 
 
 @pytest.fixture
@@ -162,3 +163,16 @@ def test_a_preempted_job_whose_follower_died_still_makes_way(hasty: Workspace, f
     follow = Follow(hasty, now(hasty, running), Listener())
     follow.step(follow.attempt, hasty.ledger.now())
     assert follow.attempt.number == 2
+
+
+def test_a_cluster_tells_of_jobs_on_each_of_its_nodes(hasty: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Its word says nothing of the node, which stays silent if nobody finds it there any more."""
+    cluster = replace(hasty, runtimes={"k8s": fake_runtime}, clusters=frozenset({"k8s", "k8s.eu"}))
+    assert cluster.runtime("k8s.a") is cluster.runtime("k8s") is fake_runtime
+    assert cluster.reached("k8s.eu.a") is None
+    hasty.ledger.register_node(Node(name="k8s.a", place="k8s"))
+    hasty.ledger.node_answered("k8s.a", answered=False)
+    answered(cluster, "k8s.a")
+    assert next(row for row in hasty.ledger.nodes() if row.node.name == "k8s.a").silent_since is not None
+    with pytest.raises(InvalidSpec, match=r"node 'host-1' cannot be reached from host here \(reached are: k8s\)"):
+        cluster.runtime("host-1")

@@ -235,8 +235,8 @@ class EngineNode:
         self._gpus = gpus
         self._groups = groups
 
-    def discover(self) -> Node:
-        """Return the engine as a node, as it is now.
+    def discover(self) -> Sequence[Node]:
+        """Return the engine as one node, as it is now.
 
         Raises
         ------
@@ -250,11 +250,11 @@ class EngineNode:
         if any(gpu.pids for gpu in gpus):
             ours = {one.id for one in self._engine.listing(self._workspace, max_age_s=1.0).values()}
             used += Use(gpu_ids=busy_gpus(gpus, ours, self._groups))
-        return self._node(used, gpus)
+        return (self._node(used, gpus),)
 
-    def whole(self) -> Node:
-        """Return the engine as a node, as it is when nobody but us uses its host."""
-        return self._node(self._taken, self._present())
+    def whole(self) -> Sequence[Node]:
+        """Return the engine as one node, as it is when nobody but us uses its host."""
+        return (self._node(self._taken, self._present()),)
 
     def _present(self) -> Sequence[Gpu]:
         return self._gpus() if self._place.on_this_host and _gives_gpus(self._place, self._engine.facts()) else ()

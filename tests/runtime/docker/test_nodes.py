@@ -114,20 +114,21 @@ def test_a_node_is_discovered_live() -> None:
         taken=Use(cpu=2.0, memory_gib=2.0, gpu_ids=frozenset("0")),
         gpus=lambda: GPUS, groups=lambda pid: groups[pid],
     )  # fmt: skip
-    first = watched.discover()
+    (first,) = watched.discover()
     assert (first.capacity["cpu"], first.capacity["memory"], first.gpu_ids) == (5.0, 30.0, ("GPU-b",))
     assert first.labels == {"zone": "a", "gpu_type": "h200", "images": "yes"}
-    assert watched.whole().capacity["cpu"] == 6.0
-    assert watched.whole().gpu_ids == ("GPU-b", "GPU-c")
+    (whole,) = watched.whole()
+    assert (whole.capacity["cpu"], whole.gpu_ids) == (6.0, ("GPU-b", "GPU-c"))
     engine.others = ()
-    assert watched.discover().capacity["cpu"] == 6.0
+    (later,) = watched.discover()
+    assert later.capacity["cpu"] == 6.0
     assert engine.asked == ["w", "w"]
 
 
 def test_an_engine_elsewhere_has_not_this_hosts_gpus() -> None:
     """What it has stands in the place's capacity; its containers get them by their numbers."""
     far = replace(PLACE, url="tcp://gpu1:2376", capacity={"gpu": 2, "gpu_type": "h100"})
-    found = EngineNode(MadeUpEngine(), place=far, name="gpu1", workspace="w", labels={}, gpus=lambda: GPUS).discover()
+    (found,) = EngineNode(MadeUpEngine(), place=far, name="gpu1", workspace="w", labels={}, gpus=lambda: GPUS).discover()
     assert (found.gpu_ids, found.labels["gpu_type"]) == (("0", "1"), "h100")
 
 
@@ -161,5 +162,5 @@ def test_a_container_of_others_is_seen_with_its_limits(engine: Engine, workspace
     seen = {found["Id"]: use_of(found["HostConfig"]) for found in engine.foreign("another")}
     assert seen[container] == Use(cpu=0.5, memory_gib=1 / 16)
     assert container not in {found["Id"] for found in engine.foreign(workspace)}
-    node = EngineNode(engine, place=PLACE, name="gpu1", workspace=workspace, labels={}).discover()
+    (node,) = EngineNode(engine, place=PLACE, name="gpu1", workspace=workspace, labels={}).discover()
     assert 0 <= node.capacity["cpu"] <= engine.facts().cpus
