@@ -100,8 +100,12 @@ class Crew:
     def turn(self) -> float:
         """Do what is due for everybody; return how many seconds the next turn may wait."""
         try:
-            self._read_inbox()
-            self._step_all(renewed=self._renew())
+            came = self._read_inbox()
+            if not came:
+                self._renew()
+            self._step_all()
+            if came:  # what was granted is launched first, and its lease renewed by that; all others' are young, or somebody else's
+                self._renew()
             self._save_offsets()
         except LedgerUnavailable as error:
             self._wait_s = min(_LONGEST_WAIT_S, max(1.0, 2 * self._wait_s))
@@ -123,12 +127,14 @@ class Crew:
             return timing.hasty_s
         return timing.eager_s if follow.eager else timing.poll_s
 
-    def _read_inbox(self) -> None:
+    def _read_inbox(self) -> bool:
+        """Do what was asked from other threads; return whether anybody joined."""
+        came = False
         while self._inbox:
             what, follow, reason = self._inbox[0]
             if what == "join":
                 self._follows[follow] = None
-                self._renewed_at = float("-inf")
+                self._renewed_at, came = float("-inf"), True
             elif follow in self._follows and what == "leave":
                 self._save_offsets()
                 self._forget(follow)
@@ -136,31 +142,32 @@ class Crew:
                 follow.stop(reason)
                 self._due_at.pop(follow, None)
             self._inbox.popleft()
+        return came
 
-    def _renew(self) -> bool:
-        """Renew the leases when it is time; return whether it was."""
+    def _renew(self) -> None:
+        """Renew the leases when it is time."""
         timing, ledger = self.workspace.timing, self.workspace.ledger
         if not self._follows or time.monotonic() - self._renewed_at < timing.renew_s:
-            return False
+            return
         ledger.heartbeat(self.workspace.follower, self.workspace.kind, self.workspace.host)
         ledger.renew([one for follow in self._follows for one in follow.ids], holder=self.workspace.follower, lease_s=timing.lease_s)
         self._clock.set()
         self._renewed_at = time.monotonic()
         reap(self.workspace)
+        # Where nobody waits a round is worth less and comes more rarely: it gives back what was shed.
+        run_round(self.workspace)
         self._look()
-        return True
 
     def _look(self) -> None:
         """Look at the machines of engines, beside the following: one that does not answer holds nobody up."""
         if self.workspace.discovered and (self._looking is None or self._looking.done()):
             self._looking = self._engines.submit(_refreshed, self.workspace)
 
-    def _step_all(self, *, renewed: bool) -> None:
+    def _step_all(self) -> None:
         if not self._follows:
             return
         ledger, began = self.workspace.ledger, time.monotonic()
-        # Where nobody waits a round is worth less and comes more rarely: it gives back what was shed.
-        if renewed or any(follow.attempt.state is AttemptState.WAITING for follow in self._follows):
+        if any(follow.attempt.state is AttemptState.WAITING for follow in self._follows):
             run_round(self.workspace)
         follows = [follow for follow in self._follows if self._is_due(follow, began)]
         attempts = ledger.attempts([follow.attempt.id for follow in follows])
