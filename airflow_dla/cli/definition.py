@@ -158,10 +158,11 @@ def _jobs() -> GroupCommand:
     limit = Arg(("--limit",), type=natural, default=100, metavar="N", help="At most so many, newest first (default: 100)")
     number = Arg(("priority",), type=int, metavar="N", help="Larger goes first")
     follow = Arg(("-f", "--follow"), action="store_true", help="Go on until the job ends")
+    stream = Arg(("--stream",), choices=("stdout", "stderr", "both"), default="both", help="Only what it wrote there (default: both)")
     commands = (
         _command("list", "jobs.list_jobs", "List jobs, newest first", state, dag, limit, *_EVERYWHERE),
         _command("show", "jobs.show", "Show a job: its state, what it was granted and why, how it ended", _JOB, *_EVERYWHERE),
-        _command("logs", "jobs_logs.logs", "Print what a job on this host, or on an engine, wrote", _JOB, follow, *_EVERYWHERE),
+        _command("logs", "jobs_logs.logs", "Print what a job on this host, or on an engine, wrote", _JOB, follow, stream, *_EVERYWHERE),
         _exec(),
         _rerun(),
         _command("stop", "jobs.stop", "Stop a job", _JOB, *_EVERYWHERE),

@@ -10,7 +10,7 @@ from typing import Final
 
 from airflow_dla.control.again import next_spec, said_of_next
 from airflow_dla.control.launch import launch
-from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
+from airflow_dla.control.lines import RateCap, Said, WaitingLines, metric_line, read
 from airflow_dla.control.membership import parts_of
 from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
@@ -39,6 +39,8 @@ class Listener:
     ----------
     log : callable
         Gets each line for the task log.
+    error : callable, optional
+        Gets those lines instead that the job wrote to standard error, where its place tells them apart.
     ended : callable
         Gets the last attempt when the job is over.
     failed : callable
@@ -48,6 +50,15 @@ class Listener:
     log: Callable[[str], None] = lambda _line: None
     ended: Callable[[Attempt], None] = lambda _attempt: None
     failed: Callable[[Exception], None] = lambda _error: None
+    error: Callable[[str], None] | None = None
+
+    def pass_on(self, line: str, *, error: bool) -> None:
+        """Tell a line that the job wrote."""
+        (self.error or self.log if error else self.log)(line)
+
+    def marked(self, mark: str) -> Listener:
+        """Return one that tells this one lines, with a mark before each, and nothing else."""
+        return Listener(log=lambda line: self.log(mark + line), error=lambda line: self.pass_on(mark + line, error=True))
 
 
 class Follow:
@@ -295,13 +306,19 @@ class Follow:
         runtime = self.workspace.runtime(self.attempt.grant.node)
         while True:
             piece = runtime.logs(self.attempt.id, self.offset, limit=_SLICE)
-            said = read(piece.data, self.workspace.nonce(self.attempt.id), last=last and len(piece.data) < _SLICE)
+            ends = last and len(piece.data) < _SLICE
+            said = read(piece.data, self.workspace.nonce(self.attempt.id), last=ends, errors=piece.errors)
             self.offset += said.consumed
-            measured = tuple(line for event in said.events if (line := metric_line(event)))
-            for line in self._cap.admit(said.lines + measured, time.monotonic()):
-                self.listener.log(line)
+            self._pass_on_lines(said)
             if not last or not said.consumed:
                 return
+
+    def _pass_on_lines(self, said: Said) -> None:
+        errors = said.errors or frozenset()
+        now, measured = time.monotonic(), tuple(line for event in said.events if (line := metric_line(event)))
+        for number, line in enumerate(said.lines + measured):
+            for passed in self._cap.admit(line, now):
+                self.listener.pass_on(passed, error=number in errors)
 
     def _end(self) -> None:
         exit_ = self.attempt.exit

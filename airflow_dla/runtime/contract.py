@@ -74,10 +74,14 @@ class LogSlice:
         From the offset that was asked for.
     offset : int
         Where the next slice begins, in bytes.
+    errors : tuple of (int, int) or None
+        Where in `data` standard error begins and ends, in order; what is between is standard
+        output. None where the place keeps both in one stream, or there is no data.
     """
 
     data: bytes
     offset: int
+    errors: tuple[tuple[int, int], ...] | None = None
 
 
 class Runtime(Protocol):

@@ -121,8 +121,7 @@ class DockerRuntime:
 
     def logs(self, attempt: str, offset: int, *, limit: int = _SLICE) -> LogSlice:
         """Return the log from a byte offset: standard output and error in the order in which the engine got them."""
-        data = self._logs.read(attempt, self._find(attempt), offset, limit)
-        return LogSlice(data, offset + len(data))
+        return self._logs.read(attempt, self._find(attempt), offset, limit)
 
     def cancel(self, attempt: str, reason: ExitReason) -> None:
         """Ask an attempt to stop; the first reason counts. One that never started never will."""
