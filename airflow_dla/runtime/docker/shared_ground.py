@@ -14,7 +14,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +98,7 @@ class SharedGround:
         mounted = self._mounted(job)
         if not (folder / "job.json").exists():
             self._lay_out(folder, job, owner)
-        if needs_mate(job, mounted):
+        if _has_mate(job, mounted):
             self._fetch(folder, job, mounted, owner)
         return [
             _bind(folder / "dla", INSIDE),
@@ -197,7 +197,7 @@ class SharedGround:
             self._wake_mate(folder)
         found = self.staged(attempt)
         mounted = self._mounted(job)
-        if found is None and not needs_mate(job, mounted):
+        if found is None and not _has_mate(job, mounted):
             return Staged()
         if found is None:
             self._ensure_mate(folder, mounted, owner=_owner(folder / "dla"))
@@ -280,6 +280,11 @@ class SharedGround:
             argv = [self._python, str(Path(airflow_dla.__file__).parent / "agents"), "beside", str(folder), str(lock)]
             handed = {"store": self._store_options, "mounted": sorted(mounted), "owner": list(owner), "publishes": self._publishes}
             spawn(argv, lock, folder / "mate.log", handed)
+
+
+def _has_mate(job: JobFile, mounted: Collection[str]) -> bool:
+    """Whether a mate goes with a job: also one that only looks, since this host's driver tells how its GPUs are used."""
+    return needs_mate(job, mounted) or bool(job.grant.gpu_ids)
 
 
 def _job(folder: Path) -> JobFile | None:
