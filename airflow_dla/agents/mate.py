@@ -27,6 +27,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from . import daemon, trees
 from .checkpoints import CheckpointSaver
 from .ending import refuse_empty
+from .gpus import GpuUsage, shares_a_gpu
 from .protocol import ControlFolder, JobError, JobFile, read_json, write_json
 from .usage import Usage
 from .wake import Wake
@@ -81,6 +82,7 @@ class Mate:
         self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
         self._usage = Usage(lambda: (read_json(control.container) or {}).get("id"))
+        self._gpus = GpuUsage(job.gpu_ids, self._usage.members if shares_a_gpu(job.gpu_ids, job.amounts) else None)
 
     def stage(self) -> None:
         """Do all that is left to do."""
@@ -94,7 +96,8 @@ class Mate:
         done = bool(ended.get("succeeded")) and error is None
         if saver is not None and not done:
             saver.finish(hard=bool(ended.get("hard")))
-        write_json(self._control.published, {"outputs": outputs, "peaks": self._usage.peaks, "error": error}, durable=True)
+        peaks = {**self._usage.peaks, **self._gpus.peaks}
+        write_json(self._control.published, {"outputs": outputs, "peaks": peaks, "error": error}, durable=True)
         self._tidy(done=done)
 
     @functools.cached_property
@@ -164,6 +167,7 @@ class Mate:
             if saver is not None:
                 saver.look()
             self._usage.look()
+            self._gpus.look()
             self._wake.wait(_POLL_S if time.monotonic() - began < _YOUNG_S else _CALM_POLL_S)
         return None
 

@@ -32,7 +32,7 @@ sees; the runtime and the mate talk there:
 ``container.json``  ``{"id": …}``, written by the runtime once there is one
 ``ended.json``      ``{"succeeded": …, "hard": …}``, written by the runtime when the container
                     has ended or will never start; hard: it was killed
-``published.json``  ``{"outputs": {name: reference}, "peaks": {"memory": GiB, "cpu_s": s},
+``published.json``  ``{"outputs": {name: reference}, "peaks": {"memory": GiB, "cpu_s": s, …},
                     "error": [reason, message] | null}``, the mate's last word
 =================== ==========================================================
 """
