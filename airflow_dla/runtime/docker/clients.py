@@ -6,7 +6,6 @@ import contextlib
 import functools
 import re
 import ssl
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from airflow_dla.errors import DlaError, PlaceUnavailable
+from airflow_dla.runtime.silence import Silence, chain
 
 #: What an engine says of itself rather than of the job that it was asked about.
 _ITS_OWN_FAULT: Final = re.compile(r"context (deadline exceeded|canceled)|containerd\.sock|transport is closing|ttrpc: closed")
 _GATEWAYS: Final = (502, 503, 504)
-#: For so long nobody else waits for an engine that let one wait in vain, seconds.
-_SILENT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +72,8 @@ class Clients:
         self.faults = 0
         self._connect = connect
         self._address = address
-        self._clock = clock
         self._idle: deque[Any] = deque()
-        self._lock = threading.Lock()
-        self._silence = ""
-        self._silent_until = 0.0
+        self._silence = Silence(clock)
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[Any]:
@@ -92,7 +87,8 @@ class Clients:
         PlaceUnavailable
             If the engine does not answer, or not what an engine answers.
         """
-        self._fail_fast()
+        if silent := self._silence.reason():
+            raise self.unavailable(silent)
         client = None
         try:
             client = self._taken() or self._connect()
@@ -102,12 +98,12 @@ class Clients:
             raise
         except _faults() as fault:
             self._drop(client)
-            self._remember(fault)
+            self._silence.begin(_reason(fault), fault)
             raise self.unavailable(_reason(fault)) from fault
         except BaseException:
             self._drop(client)
             raise
-        self._silence = ""
+        self._silence.end()
         self._give_back(client)
 
     def ask(self, method: str, path: str, *parts: str, timeout_s: float, **request: Any) -> Answer:
@@ -169,19 +165,6 @@ class Clients:
         while (client := self._taken()) is not None:
             client.close()
 
-    def _fail_fast(self) -> None:
-        with self._lock:
-            if not self._silence:
-                return
-            if self._clock() < self._silent_until:
-                raise self.unavailable(self._silence)
-            self._silent_until = self._clock() + _SILENT_S  # we try it, for all
-
-    def _remember(self, fault: BaseException) -> None:
-        if any(isinstance(error, TimeoutError) for error in _chain(fault)):
-            with self._lock:
-                self._silence, self._silent_until = _reason(fault), self._clock() + _SILENT_S
-
     def _taken(self) -> Any:
         with contextlib.suppress(IndexError):
             return self._idle.pop()
@@ -239,20 +222,12 @@ def _faults() -> tuple[type[Exception], ...]:
 
 def _reason(fault: BaseException) -> str:
     """Say what lies at the bottom of a fault, and what would do."""
-    chain = _chain(fault)
-    for error in reversed(chain):
+    found = chain(fault)
+    for error in reversed(found):
         for kind, hint in _HINTS:
             if isinstance(error, kind):
                 return f"{error}; {hint}"
-    return f"{chain[0]}; is dockerd running there, and does it speak this protocol?"
-
-
-def _chain(fault: BaseException) -> list[BaseException]:
-    """Return a fault and what caused it, the bottom last."""
-    chain = [fault]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
-        chain.append(below)
-    return chain
+    return f"{found[0]}; is dockerd running there, and does it speak this protocol?"
 
 
 _HINTS: Final[tuple[tuple[type[BaseException], str], ...]] = (

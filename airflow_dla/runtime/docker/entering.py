@@ -20,7 +20,7 @@ from typing import Any, Final
 from airflow_dla.errors import NotFound
 from airflow_dla.runtime.docker.clients import Answer, Clients, answer_of, send
 from airflow_dla.runtime.docker.frames import Demultiplexer
-from airflow_dla.runtime.docker.wires import Wire
+from airflow_dla.runtime.wires import Wire
 
 _IN, _OUT, _ERR = 0, 1, 2
 _SHELLS: Final = ("/bin/bash", "/bin/sh", "/bin/ash", "/busybox/sh")
@@ -113,7 +113,7 @@ class _Entered:
             )
             if not response.ok:
                 self._good(self._clients.checked(answer_of(response)))
-            return Wire(response)
+            return Wire(response.raw)
 
     def resize(self, columns: int, lines: int) -> bool:
         """Return whether it is done: the engine answers before the command's terminal is there."""

@@ -1,10 +1,8 @@
-"""The two framings around a container's output: HTTP's chunks, and the engine's own frames inside them.
-
-Both take what the network brings, cut anywhere, and hold no more than one header of it.
+"""The engine's framing around a container's output, taken apart however the network cut it.
 
 References
 ----------
-RFC 9112, HTTP/1.1, section 7.1. Docker Engine API v1.41, "Attach to a container", stream format.
+Docker Engine API v1.41, "Attach to a container", stream format.
 """
 
 from __future__ import annotations
@@ -13,56 +11,6 @@ import struct
 from typing import Final
 
 _HEADER: Final = struct.Struct(">BxxxL")
-_LONGEST_LINE: Final = 4096
-
-
-class Dechunker:
-    r"""Takes HTTP's chunks apart.
-
-    Examples
-    --------
-    >>> chunks = Dechunker()
-    >>> chunks.feed(b"3\r\nab"), chunks.feed(b"c\r\n0\r\n\r\n"), chunks.ended
-    (b'ab', b'c', True)
-    """
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._left = 0
-        self._line = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what lies in the chunks of some bytes.
-
-        Raises
-        ------
-        ValueError
-            If these are no chunks.
-        """
-        out, at = bytearray(), 0
-        while at < len(data) and not self.ended:
-            if self._left:
-                piece = data[at : at + self._left]
-                out += piece
-                at += len(piece)
-                self._left -= len(piece)
-            else:
-                at = self._size_line(data, at)
-        return bytes(out)
-
-    def _size_line(self, data: bytes, at: int) -> int:
-        """Read a line between two chunks, the empty one included; return where it ends."""
-        end = data.find(b"\n", at)
-        self._line += data[at : len(data) if end < 0 else end]
-        if len(self._line) > _LONGEST_LINE:
-            raise ValueError(f"a chunk's size is a short line of HTTP, got {self._line[:20]!r}...")
-        if end < 0:
-            return len(data)
-        line, self._line = self._line.strip(), b""
-        if line:
-            self._left = int(line.split(b";", 1)[0], 16)
-            self.ended = not self._left
-        return end + 1
 
 
 class Demultiplexer:

@@ -18,7 +18,7 @@ from typing import Final
 from airflow_dla.errors import PlaceUnavailable
 from airflow_dla.runtime.docker.clients import Clients, answer_of, send
 from airflow_dla.runtime.docker.frames import Demultiplexer
-from airflow_dla.runtime.docker.wires import Wire
+from airflow_dla.runtime.wires import Wire
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -148,7 +148,7 @@ class LogStream:
         with self._clients.borrow() as client:
             response = send(client, "get", "/containers/{0}/logs", self._container, timeout_s=_OPENING_S, params=what, stream=True)
             if response.ok:
-                self._wire = Wire(response)
+                self._wire = Wire(response.raw)
                 return
             answer = self._clients.checked(answer_of(response))
         self._ended, self._refusal = True, answer.words

@@ -1,1 +1,24 @@
-"""Attempts as Jobs of a Kubernetes cluster: one pod each, which never restarts."""
+"""Attempts as Jobs of a Kubernetes cluster: one pod each, which never restarts.
+
+The same job runs here as on every other place; what differs is who holds its limits,
+where its files lie, and who decides about its node.
+
+What asks the cluster, in one process however many jobs it follows:
+
+``cluster``
+    typed requests, each with its time limit, its faults in our words. ``kinds`` says where
+    each kind of object is, ``answers`` what an answer means, ``server`` how requests are
+    sent: who we are, throttling, servers that do not answer. ``channel`` runs commands in
+    containers.
+``mirror``
+    the objects of a kind as one shared watch tells them.
+``logs`` · ``stamps``
+    output by byte offset, from a server that knows times alone.
+
+What there is to grant, and who may decide about it:
+
+``nodes`` · ``quantities``
+    the cluster's nodes, less what pods of others set aside there.
+``permissions``
+    every verb that we use, what for, and what is not had without it.
+"""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dla.runtime.docker.frames import Dechunker, Demultiplexer
+from airflow_dla.runtime.chunks import Dechunker
+from airflow_dla.runtime.docker.frames import Demultiplexer
 
 OUTPUT = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=12)
 CUTS = st.lists(st.integers(1, 30), min_size=1, max_size=8)

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
-from airflow_dla.runtime.docker.frames import Dechunker
+from airflow_dla.runtime.chunks import Dechunker
 
 #: Takes a number of bytes; returns at most so many, None where there are none now, none where there will be no more.
 Receive = Callable[[int], bytes | None]
@@ -26,11 +26,11 @@ class Wire:
     Parameters
     ----------
     response : object
-        Response of `requests`, asked for with ``stream=True``.
+        Response of `urllib3`, of whose body nothing is read.
     """
 
     def __init__(self, response: Any) -> None:
-        parsed = response.raw._fp  # noqa: SLF001 - nobody else knows what is already read of the connection
+        parsed = response._fp  # noqa: SLF001 - nobody else knows what is already read of the connection
         self._response = response
         self._chunks = Dechunker() if parsed.chunked else None
         self._early, self._receive, self._descriptor, self._sender = _unblocked(parsed.fp)
@@ -96,6 +96,7 @@ class Wire:
         """Close the connection."""
         with contextlib.suppress(OSError):
             self._response.close()
+            self._response.release_conn()
 
 
 def _unblocked(reader: Any) -> tuple[bytes, Receive, int, Any]:
