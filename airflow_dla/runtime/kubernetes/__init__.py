@@ -17,8 +17,9 @@ What asks the cluster, in one process however many jobs it follows:
 
 What there is to grant, and who may decide about it:
 
-``nodes`` · ``quantities``
-    the cluster's nodes, less what pods of others set aside there.
+``discovery``
+    looks at the cluster: ``nodes`` are its nodes less what pods of others set aside there
+    (``quantities``), ``pools`` the cluster as one node, where nodes are not ours to see.
 ``permissions``
     every verb that we use, what for, and what is not had without it.
 """

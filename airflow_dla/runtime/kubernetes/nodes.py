@@ -195,4 +195,4 @@ def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     """
     if toleration.get("effect") not in {None, "", taint.get("effect")} or toleration.get("key") not in {None, "", taint["key"]}:
         return False
-    return toleration.get("operator") == "Exists" or bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
+    return toleration.get("operator") == "Exists" or (bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", ""))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec
@@ -66,7 +65,7 @@ def held_by_pod(pod: Mapping[str, Any]) -> dict[str, float]:
     {'cpu': 2.0}
     """
     spec, where = pod.get("spec", {}), f"pod {pod['metadata']['name']!r}"
-    allocated = {
+    allocated: dict[str, Mapping[str, Any]] = {
         found["name"]: found.get("allocatedResources") or {}
         for kind in ("containerStatuses", "initContainerStatuses")
         for found in pod.get("status", {}).get(kind) or ()
@@ -91,7 +90,8 @@ def held_by_pod(pod: Mapping[str, Any]) -> dict[str, float]:
 
 def of_container(pod: Mapping[str, Any], name: str) -> dict[str, float]:
     """Return what one container of a pod asks for; nothing where there is no such container."""
-    found = next((one for one in pod.get("spec", {}).get("containers") or () if one.get("name") == name), {})
+    containers: Sequence[Mapping[str, Any]] = pod.get("spec", {}).get("containers") or ()
+    found = next((one for one in containers if one.get("name") == name), {})
     return quantities((found.get("resources") or {}).get("requests"), f"pod {pod['metadata']['name']!r}")
 
 
@@ -102,12 +102,12 @@ def held_on_nodes(held: Iterable[tuple[Mapping[str, Any], Amounts]]) -> dict[str
     ----------
     held : iterable of (pod, amounts)
     """
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, list[Amounts]] = {}
     for pod, amounts in held:
         node = pod.get("spec", {}).get("nodeName")
         if node and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}:
-            found.setdefault(node, Counter()).update(amounts)  # type: ignore[arg-type]  # a Counter adds floats as well
-    return {node: dict(amounts) for node, amounts in found.items()}
+            found.setdefault(node, []).append(amounts)
+    return {node: _sum(parts) for node, parts in found.items()}
 
 
 def _sum(parts: Iterable[Amounts]) -> dict[str, float]:
