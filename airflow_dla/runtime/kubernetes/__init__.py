@@ -14,4 +14,12 @@ What asks the cluster, in one process however many jobs it follows:
     the objects of a kind as one shared watch tells them.
 ``logs`` · ``stamps``
     output by byte offset, from a server that knows times alone.
+
+What there is to grant, and who may decide about it:
+
+``discovery``
+    looks at the cluster: ``nodes`` are its nodes less what pods of others set aside there
+    (``quantities``), ``pools`` the cluster as one node, where nodes are not ours to see.
+``permissions``
+    every verb that we use, what for, and what is not had without it.
 """
