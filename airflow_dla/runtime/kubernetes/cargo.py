@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from typing import Final, NoReturn
 
 from airflow_dla.errors import NotFound, NotReady, PlaceUnavailable, StoreUnavailable
 from airflow_dla.runtime.docker.facts import Staged
-from airflow_dla.runtime.kubernetes.facts import MATE, Pod
-from airflow_dla.runtime.kubernetes.freight import Freight, Told
+from airflow_dla.runtime.kubernetes.facts import FETCH, MATE, Pod
+from airflow_dla.runtime.kubernetes.freight import Freight
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.porters import Porters
+from airflow_dla.runtime.kubernetes.told import Told
 from airflow_dla.specs import Grant, JobFile
 
 #: Seconds between two looks at what a running pod offers, and after a job's end.
@@ -51,67 +52,69 @@ class Cargo:
         NotReady
             Always: the pod says when it has all.
         """
-        try:
-            self._porters.carried(f"{pod.uid} in", lambda: self._freight.bring(pod.name, job))
-        except (PlaceUnavailable, StoreUnavailable, NotFound) as error:
-            raise NotReady(f"bringing its inputs to pod {pod.name}, again: {error}") from error
-        raise NotReady(f"bringing {', '.join([*job.inputs, 'code' if job.code else 'what it left'])} to pod {pod.name}")
+        told = self._told(pod, FETCH, _SOON_S)
+        what = ", ".join([*job.inputs, *(["code"] if job.code else [])]) or "what it had saved"
+        if told is not None and told.wants:
+            try:
+                if self._porters.carried(f"{pod.uid} in", lambda: self._freight.bring(pod.name, job, told)):
+                    self._looked.pop(pod.uid, None)
+            except (PlaceUnavailable, StoreUnavailable) as error:
+                raise NotReady(f"bringing {what} to pod {pod.name}, again: {error}") from error
+        raise NotReady(f"bringing {what} to pod {pod.name}")
 
     def look(self, job: JobFile, pod: Pod) -> None:
         """Take the checkpoints that a running job offers, now and then."""
         if not _has_mate(job, pod):
             return
-        told = self._told(job, pod, _CALM_S if pod.deleted_at is None else _SOON_S)
+        told = self._told(pod, MATE, _CALM_S if pod.deleted_at is None else _SOON_S)
         if told is not None and told.offers:
-            self._take(job, pod)
+            self._take(job, pod, told)
 
     def finish(self, job: JobFile, pod: Pod | None, *, succeeded: bool, hard: bool) -> Staged | None:
         """Have outputs published, or the last checkpoint kept; None until that is done."""
         if pod is None or not Needs.of(job).mate:
             return Staged()
-        told = self._told(job, pod, _SOON_S)
-        if told is None or told.published is not None or not _has_mate(job, pod):
-            self._leave(pod)
-            return Staged() if told is None or told.published is None else Staged.from_mapping(told.published)
+        told = self._told(pod, MATE, _SOON_S)
+        if not _has_mate(job, pod) or (told is not None and told.published is not None):
+            self._leave(job, pod)
+            return Staged() if told is None or told.published is None else told.published
         if pod.uid not in self._ended:
-            with contextlib.suppress(NotFound):
-                self._freight.tell(pod.name, "ended", {"succeeded": succeeded, "hard": hard})
-                self._ended.add(pod.uid)
-        if told.offers:
-            self._take(job, pod)
+            self._freight.tell(pod.name, MATE, "ended", {"succeeded": succeeded, "hard": hard})
+            self._ended.add(pod.uid)
+        if told is not None and told.offers:
+            self._take(job, pod, told)
         return None
 
     def tell_grant(self, job: JobFile, pod: Pod, grant: Grant) -> None:
         """Show a job what it may use now."""
         if _has_mate(job, pod):
-            with contextlib.suppress(NotFound):
-                self._freight.tell(pod.name, "grant", grant.to_mapping())
+            self._freight.tell(pod.name, MATE, "grant", grant.to_mapping())
 
-    def _take(self, job: JobFile, pod: Pod) -> None:
-        with contextlib.suppress(PlaceUnavailable, StoreUnavailable, NotFound):  # it is offered until it is taken
-            if self._porters.carried(f"{pod.uid} out", lambda: self._freight.take(pod.name, job)):
+    def _take(self, job: JobFile, pod: Pod, told: Told) -> None:
+        with contextlib.suppress(PlaceUnavailable, StoreUnavailable):  # it is offered until it is taken
+            if self._porters.carried(f"{pod.uid} out", lambda: self._freight.take(pod.name, job, told)):
                 self._looked.pop(pod.uid, None)
 
-    def _leave(self, pod: Pod) -> None:
+    def _leave(self, job: JobFile, pod: Pod) -> None:
         """Let the mate go: it would wait, and hold what was granted, until its time is over."""
         self._looked.pop(pod.uid, None)
         self._ended.discard(pod.uid)
-        mate = pod.containers.get(MATE)
-        if mate is not None and mate.state == "running":
-            with contextlib.suppress(NotFound, PlaceUnavailable):
-                self._freight.tell(pod.name, "leave", {})
+        if _has_mate(job, pod):
+            with contextlib.suppress(PlaceUnavailable):
+                self._freight.tell(pod.name, MATE, "leave", {})
 
-    def _told(self, job: JobFile, pod: Pod, max_age_s: float) -> Told | None:
-        """Return what a pod's mate said last; None where it is gone without a word."""
+    def _told(self, pod: Pod, container: str, max_age_s: float) -> Told | None:
+        """Return what a pod's helper said last; None where it is gone without a word."""
         now = self._clock()
         known = self._looked.get(pod.uid)
         if known is not None and now - known[0] < max_age_s:
             return known[1]
         try:
-            told = self._freight.look(pod.name)
+            told = self._freight.look(pod.name, container)
         except NotFound:
             return None if known is None else known[1]
-        self._looked[pod.uid] = (now, told)
+        if told is not None:
+            self._looked[pod.uid] = (now, told)
         while len(self._looked) > _REMEMBERED:
             self._looked.pop(next(iter(self._looked)))
         return told
