@@ -165,6 +165,20 @@ class Discovers(Protocol):
 
 
 @runtime_checkable
+class Awaits(Protocol):
+    """What a place can do besides whose ends are told by what runs them, sooner than by looking."""
+
+    def await_end(self, attempt: str, timeout_s: float) -> None:
+        """Return as soon as an attempt may have ended, or after so many seconds; `status` says whether it has.
+
+        Raises
+        ------
+        PlaceUnavailable
+            If the engine does not answer.
+        """
+
+
+@runtime_checkable
 class Enterable(Protocol):
     """What a place can do besides where somebody may look into an attempt while it runs."""
 
