@@ -18,8 +18,11 @@ from fixtures_kubernetes import ClusterAccess
 
 import airflow_dla
 from airflow_dla.hooks.settings import read_settings
+from airflow_dla.runtime.kubernetes.permissions import PERMISSIONS, Permission
+from airflow_dla.specs import PlaceSpec
 
 DEPLOY = Path(airflow_dla.__file__).parent / "deploy"
+README = DEPLOY.parents[1] / "README.md"
 PARTS = ("base", "nodes", "limits", "kueue", "airflow")
 OLDEST = "1.30.0"
 #: Of Kueue's own: kubernetes-validate knows only what a cluster is born with.
@@ -115,6 +118,39 @@ def test_the_chart_makes_the_accounts_that_are_bound(build: Build) -> None:
     assert [(subject["namespace"], subject["name"]) for subject in binding["subjects"]] == [*own, *made]
 
 
+#: Which part gives which rights.
+GIVES: dict[str, Callable[[Permission], bool]] = {
+    "base": lambda needed: needed.allocator is None,
+    "nodes": lambda needed: needed.allocator == "dla",
+    "kueue": lambda needed: needed.allocator == "kueue",
+}
+
+
+@pytest.mark.parametrize("part", GIVES)
+def test_rights_are_those_that_are_used(part: str, build: Build) -> None:
+    """Each verb that is given is needed, and each that is needed is given; of the whole cluster only where that is asked for."""
+    needed = [permission for permission in PERMISSIONS if GIVES[part](permission)]
+    for kind, cluster_wide in (("Role", False), ("ClusterRole", True)):
+        rules = [rule for document in of_kind(build(part), kind) for rule in document["rules"]]
+        given = [
+            (group, resource, verb)
+            for rule in rules for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
+        ]  # fmt: skip
+        used = [(each.group, each.resource, verb) for each in needed if each.cluster_wide is cluster_wide for verb in each.verbs]
+        assert sorted(given) == sorted(used)
+
+
+def test_the_readme_says_which_rights_and_why() -> None:
+    """Its table is that of the permissions, row by row."""
+    part = {None: "base", "dla": "nodes", "kueue": "kueue"}
+    of = {False: "", True: " of the cluster"}
+    rows = [
+        f"| `{each.resource}`{of[each.cluster_wide]} | {', '.join(each.verbs)} | `{part[each.allocator]}` | {each.why} |"
+        for each in PERMISSIONS
+    ]
+    assert "\n".join(["| what | verbs | part | why |", "|---|---|---|---|", *rows, ""]) in README.read_text(encoding="utf-8")
+
+
 def test_nothing_may_read_secrets_or_do_everything(build: Build) -> None:
     """No verb stands for all verbs, no resource for all resources; Secrets are only written."""
     for part in PARTS:
@@ -134,6 +170,8 @@ def test_the_secret_is_what_the_chart_reads(build: Build) -> None:
     ledger = Connection.from_json(held["AIRFLOW_CONN_DLA_LEDGER"], conn_id="dla_ledger")
     workspace = Connection.from_json(held["AIRFLOW_CONN_DLA_DEFAULT"], conn_id="dla_default")
     assert workspace.extra_dejson["ledger"] == ledger.conn_id
+    places = workspace.extra_dejson["places"]
+    assert [PlaceSpec.from_mapping({"name": name, **place}).kind for name, place in places.items()] == ["kubernetes"]
     extra = {key: value for key, value in workspace.extra_dejson.items() if key != "places"}
     found = read_settings(Connection(conn_id="dla_default", conn_type="dla", extra=json.dumps(extra)), {"dla_ledger": ledger})
     assert found.ledger_url.startswith("postgresql://")

@@ -340,7 +340,7 @@ class DockerRuntime:
             stop = self._ground.mark_stop(job.attempt, ExitReason.TIMED_OUT)
         if stop is None:
             return
-        if self._ground.now() - stop.at >= job.grace_s:
+        if self._ground.now() - stop.at >= (job.grace_s if stop.grace_s is None else stop.grace_s):
             self.engine.kill(found.id, "SIGKILL")
         elif job.attempt not in self._told:
             self._told.add(job.attempt)
