@@ -24,7 +24,7 @@ from airflow_dla.runtime.docker.listings import WORKSPACE, Summary, by_attempt, 
 from airflow_dla.runtime.docker.pulls import Pulls
 from airflow_dla.runtime.docker.sharing import Shared
 from airflow_dla.runtime.docker.streams import LogStream
-from airflow_dla.runtime.docker.wires import Wire
+from airflow_dla.runtime.wires import Wire
 
 _MAKING_S: Final = 2.0
 _IMAGE_AGE_S: Final = 5.0
