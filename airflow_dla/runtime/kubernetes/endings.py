@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_dla.errors import NotFound
 from airflow_dla.runtime.docker.facts import Stop
-from airflow_dla.runtime.docker.readings import readings
+from airflow_dla.runtime.docker.readings import lines_of, readings
 from airflow_dla.runtime.kubernetes import body, names
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.ending import Ending, concluded, ending
 from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, exit_of
 from airflow_dla.runtime.kubernetes.logs import Logs
+from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.shelf import Shelf
 from airflow_dla.specs import Exit, JobFile
 
@@ -32,6 +35,7 @@ class _Last:
 
     found: Ending
     tail: bytes
+    said: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, float]
 
 
@@ -68,11 +72,10 @@ class Endings:
         last = self._looked(document, job, pod)
         hard = stop is not None and last.found.state.get("ExitCode") == _KILLED
         image = str((document["metadata"].get("annotations") or {}).get(names.IMAGE, ""))
-        said = () if pod is None else self._cargo.said(job, pod)
 
         def found(staged: Any) -> Exit:
             return concluded(
-                job, last.found, stop=stop, hard=hard, said=said, tail=last.tail, metrics=last.metrics, staged=staged, image=image
+                job, last.found, stop=stop, hard=hard, said=last.said, tail=last.tail, metrics=last.metrics, staged=staged, image=image
             )  # fmt: skip
 
         staged = self._cargo.finish(job, pod, succeeded=found(None).succeeded, hard=hard)
@@ -87,8 +90,9 @@ class Endings:
         if job.attempt not in self._last:
             found = ending(pod, document)
             tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
+            said = tuple(spoken(self._logs.whole(job.attempt, pod), job.nonce)) if Needs.of(job).runner else ()
             metrics = readings({} if job.entrypoint.function else job.metrics, self._logs.whole(job.attempt, pod))
-            self._last[job.attempt] = _Last(found, tail, metrics)
+            self._last[job.attempt] = _Last(found, tail, said, metrics)
             while len(self._last) > _REMEMBERED:
                 self._last.pop(next(iter(self._last)))
         return self._last[job.attempt]
@@ -98,3 +102,20 @@ class Endings:
             return self._cluster.log(pod.name, MAIN, tail_lines=_TAIL_LINES)[-_TAIL:]
         except NotFound:
             return b""
+
+
+def spoken(pieces: Iterable[bytes], nonce: str) -> Iterator[Mapping[str, Any]]:
+    r"""Yield what our runner said in a log.
+
+    Examples
+    --------
+    >>> list(spoken([b"epoch 1\n::dla:n0nce::{\"kind\": \"note\"}\n", b"::dla:other::{}\n"], "n0nce"))
+    [{'kind': 'note'}]
+    """
+    mark = f"::dla:{nonce}::".encode()
+    for line in lines_of(pieces):
+        if line.startswith(mark):
+            with contextlib.suppress(ValueError):
+                found = json.loads(line.removeprefix(mark))
+                if isinstance(found, dict):
+                    yield found
