@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-import airflow_dla
 from airflow_dla.errors import LaunchRefused, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names, policy, resizing
+from airflow_dla.runtime.kubernetes.bundle import bundle
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.endings import Endings
@@ -158,13 +156,13 @@ class KubernetesRuntime:
     # --- launching ---
 
     def _body(self, launch: Launch) -> dict[str, Any]:
-        return body.job(launch, self.place, workspace=self._workspace, runner=names.runner(sources()))
+        return body.job(launch, self.place, workspace=self._workspace, runner=bundle().name)
 
     def _made(self, launch: Launch) -> Document:
         """Create the Job; where it has secrets it waits for them."""
         policy.refuse(launch, self.place)
         if Needs.of(launch.job).ours:
-            self._shelf.share("configmaps", body.runner(sources(), workspace=self._workspace))
+            self._shelf.share("configmaps", body.runner(bundle().name, bundle().data, workspace=self._workspace))
         return self._shelf.make(self._body(launch))
 
     def _completed(self, launch: Launch, found: Document) -> Document:
@@ -231,13 +229,6 @@ class KubernetesRuntime:
             time.sleep(_LOOK_S)
             asked = self.cluster.get("pods", pod.name)
         return False
-
-
-@functools.cache
-def sources() -> dict[str, str]:
-    """Return our runner, file by file: what a ConfigMap brings into pods."""
-    folder = Path(airflow_dla.__file__).parent / "agents"
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
 
 
 def is_over(job: Document) -> bool:
