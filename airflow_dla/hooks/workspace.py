@@ -19,7 +19,8 @@ from airflow_dla.control import Crew, Workspace, refresh_nodes
 from airflow_dla.errors import InvalidSpec, NotFound
 from airflow_dla.hooks.docker import docker_runtime, engine_of
 from airflow_dla.hooks.metrics import AirflowMetrics
-from airflow_dla.hooks.settings import LOCAL, Settings, embedded_settings, named_connections, read_settings
+from airflow_dla.hooks.places import LOCAL
+from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
 from airflow_dla.ledger import FollowerKind, Ledger, connect
 from airflow_dla.registry import LedgerRegistry
 from airflow_dla.runtime import Discovers, Runtime

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.hooks.settings import LOCAL, Settings
+from airflow_dla.hooks.places import LOCAL
+from airflow_dla.hooks.settings import Settings
 from airflow_dla.operators.placing import Placing, placed
 from airflow_dla.specs import PlaceSpec
 
