@@ -22,7 +22,8 @@ os.environ.update(AIRFLOW_HOME=_HOME, AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRF
 
 collect_ignore_glob = ["bench/*"]  # scripts, run by hand
 
-pytest_plugins = ["fixtures_postgres", "fixtures_ledger", "fixtures_workspace", "fixtures_airflow", "fixtures_docker"]
+_FIXTURES = ("postgres", "ledger", "workspace", "airflow", "docker", "kubernetes")
+pytest_plugins = [f"fixtures_{name}" for name in _FIXTURES]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

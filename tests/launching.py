@@ -13,8 +13,8 @@ from docker_daemon import Engine as DockerEngine
 
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.specs import PlaceSpec
 
 #: Says that it ran, and leaves an output and the secret's length.

@@ -113,19 +113,20 @@ class Readings:
     def __init__(self, patterns: Mapping[str, str], found: Callable[[Dict[str, float]], None]) -> None:
         self._patterns = {name: re.compile(pattern) for name, pattern in patterns.items()}
         self._found = found
-        self._rest = b""
+        self._rest: Dict[int, bytes] = {}
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes; a progress bar's carriage return ends a line, too."""
-        *lines, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+    def feed(self, data: bytes, stream: int = 1) -> None:
+        """Take the next bytes of a stream; a progress bar's carriage return ends a line, too."""
+        *lines, rest = (self._rest.get(stream, b"") + data).replace(b"\r", b"\n").split(b"\n")
         # A line without an end must not grow for ever: numbers stand near the beginning or the end.
-        self._rest = rest[-_CHUNK:]
+        self._rest[stream] = rest[-_CHUNK:]
         for line in lines:
             self._read(line[-_CHUNK:])
 
     def close(self) -> None:
-        """Read the last line, which may lack its end."""
-        self._read(self._rest)
+        """Read the last line of each stream, which may lack its end."""
+        for rest in self._rest.values():
+            self._read(rest)
 
     def _read(self, line: bytes) -> None:
         if not line:
@@ -149,14 +150,16 @@ def run(words: Sequence[str], cwd: Path, readings: Readings | None) -> Tuple[int
     """Run a command in this process's group; return its status and the end of what it printed.
 
     Its output is read only when there are metrics to find in it: else it goes
-    straight to the log, and a job that prints much costs us nothing.
+    straight to the log, and a job that prints much costs us nothing. Where our streams
+    are one file, one pipe keeps the order of what is printed; else they stay apart.
     """
     signal.signal(signal.SIGTERM, lambda *_: None)  # the command has the same signal; we wait for what it does
     keeper = os.getpid()
     pipe = subprocess.PIPE if readings else None
+    errors = subprocess.STDOUT if readings and os.path.sameopenfile(1, 2) else pipe
     try:
         child = subprocess.Popen(  # noqa: S603 - running the author's program is what we are for
-            list(words), cwd=str(cwd), stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT if readings else None,
+            list(words), cwd=str(cwd), stdin=subprocess.DEVNULL, stdout=pipe, stderr=errors,
             preexec_fn=lambda: die_with_parent(keeper),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
     except (FileNotFoundError, PermissionError) as error:
@@ -167,21 +170,23 @@ def run(words: Sequence[str], cwd: Path, readings: Readings | None) -> Tuple[int
 
 
 def _passed_on(child: subprocess.Popen[bytes], readings: Readings) -> bytes:
-    assert child.stdout is not None
+    pipes = {1: child.stdout, 2: child.stderr}
+    streams = {pipe.fileno(): stream for stream, pipe in pipes.items() if pipe is not None}
     tail = b""
-    source = child.stdout.fileno()
-    while True:
-        ready, _, _ = select.select([source], [], [], 0.2)
+    while streams:
+        ready, _, _ = select.select(list(streams), [], [], 0.2)
         if not ready and child.poll() is not None:
-            break  # a daemon that it left behind may hold the pipe open for ever
-        data = os.read(source, _CHUNK) if ready else b""
-        if ready and not data:
-            break
-        _write_all(1, data)
-        readings.feed(data)
-        tail = (tail + data)[-_CHUNK:]
+            break  # a daemon that it left behind may hold a pipe open for ever
+        for source in ready:
+            data = os.read(source, _CHUNK)
+            stream = streams[source] if data else streams.pop(source)
+            _write_all(stream, data)
+            readings.feed(data, stream)
+            tail = (tail + data)[-_CHUNK:]
     readings.close()
-    child.stdout.close()
+    for pipe in pipes.values():
+        if pipe is not None:
+            pipe.close()
     return tail
 
 

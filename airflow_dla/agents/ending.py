@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
@@ -46,6 +46,7 @@ class Ending:
     oom_kills: int = 0
     cpu_s: float = 0.0
     peak_bytes: int = 0
+    gpus: Dict[str, float] = field(default_factory=dict)
     error: Optional[Tuple[str, str]] = None
 
     def see_memory(self, held: int) -> None:
@@ -76,7 +77,7 @@ def conclude(job: JobFile, folder: JobFolder, end: Ending, outputs: Mapping[str,
         "ended_at": time.time(),
         "outputs": dict(outputs) if reason == "succeeded" else {},
         "metrics": last_values(lines),
-        "peaks": {"memory": round(end.peak_bytes / _GIB, 6), "cpu_s": round(end.cpu_s, 3)},
+        "peaks": {"memory": round(end.peak_bytes / _GIB, 6), "cpu_s": round(end.cpu_s, 3), **end.gpus},
     }
     if end.code is not None:
         outcome["code" if end.code >= 0 else "signal"] = abs(end.code)

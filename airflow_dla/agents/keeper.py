@@ -23,12 +23,14 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set
 
 from . import daemon, limits, processes
 from .checkpoints import CheckpointSaver
+from .disk import DiskWatch
 from .ending import Ending, conclude
 from .environment import environment
+from .gpus import GpuUsage, shares_a_gpu
 from .protocol import JobError, JobFile, JobFolder, read_json, write_json
 from .wake import Wake
 
@@ -71,6 +73,9 @@ class Keeper:
         self._wake = wake
         self._limits = limits.Limits()
         self._end = Ending(started_at=0.0)
+        inputs = [f"in/{name}" for name in job.inputs]
+        self._disk = DiskWatch(folder.path, job.amounts.get("disk"), str(folder.path), without=["log", *inputs])
+        self._gpus = GpuUsage(job.gpu_ids, self._members if shares_a_gpu(job.gpu_ids, job.amounts) else None)
         self._opened: Any = None
 
     def keep(self) -> None:
@@ -148,6 +153,7 @@ class Keeper:
         child = self._start()
         self._follow(child, saver)
         self._clear()
+        self._end.gpus = self._gpus.peaks
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._end.cpu_s = usage.ru_utime + usage.ru_stime
         # A child counts as holding what we held when it was started: only more than that is its own.
@@ -185,6 +191,8 @@ class Keeper:
             if now - watched_at >= self._watch_every_s():
                 watched_at = now
                 self._watch(child)
+            self._gpus.look()
+            self._refuse_more(child, self._disk.look())
             saver.look()
             self._wake.wait(_next(now, deadline, kill_at))
         self._end.code = child.returncode
@@ -216,6 +224,13 @@ class Keeper:
             self._end.hard = True
             processes.send_group(child.pid, signal.SIGKILL)
 
+    def _refuse_more(self, child: subprocess.Popen[bytes], told: str) -> None:
+        """End a job that has taken more disk than it was granted: at once, since it goes on taking."""
+        if told:
+            self._end.failed("user_error", told)
+            self._end.hard = True
+            processes.send_group(child.pid, signal.SIGKILL)
+
     def _memory_limit(self) -> Optional[int]:
         """Return the bytes that we must guard, None where a control group does; a resize changes them."""
         if self._limits.memory_bytes is None:
@@ -224,8 +239,11 @@ class Keeper:
 
     def _clear(self) -> None:
         """End what the work left behind, however it detached itself."""
-        processes.kill_all(lambda: set(processes.descendants(os.getpid())) | limits.members(self._limits.folders), _reap)
+        processes.kill_all(self._members, _reap)
         _reap()
+
+    def _members(self) -> Set[int]:
+        return set(processes.descendants(os.getpid())) | limits.members(self._limits.folders)
 
     def _tidy(self, outcome: Mapping[str, Any]) -> None:
         """Remove what nobody needs any more: all but log, lines and the JSON files after a success."""

@@ -26,7 +26,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import daemon, trees
 from .checkpoints import CheckpointSaver
+from .disk import DiskWatch
 from .ending import refuse_empty
+from .gpus import GpuUsage, shares_a_gpu
 from .protocol import ControlFolder, JobError, JobFile, read_json, write_json
 from .usage import Usage
 from .wake import Wake
@@ -69,7 +71,8 @@ class Mate:
     control : `ControlFolder`
     handed : mapping
         ``{"store": the store's options, "mounted": inputs that the container sees straight
-        from the store, "owner": [uid, gid] of the job, "publishes": whether anything goes to the store}``.
+        from the store, "owner": [uid, gid] of the job, "publishes": whether anything goes to the
+        store, "watches_disk": whether a job that takes more disk than it was granted is stopped}``.
     wake : `Wake`
     """
 
@@ -81,6 +84,9 @@ class Mate:
         self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
         self._usage = Usage(lambda: (read_json(control.container) or {}).get("id"))
+        granted = job.amounts.get("disk") if handed.get("watches_disk") else None
+        self._disk = DiskWatch(self._folder.path, granted, INSIDE, without=[f"in/{name}" for name in job.inputs])
+        self._gpus = GpuUsage(job.gpu_ids, self._usage.members if shares_a_gpu(job.gpu_ids, job.amounts) else None)
 
     def stage(self) -> None:
         """Do all that is left to do."""
@@ -94,7 +100,8 @@ class Mate:
         done = bool(ended.get("succeeded")) and error is None
         if saver is not None and not done:
             saver.finish(hard=bool(ended.get("hard")))
-        write_json(self._control.published, {"outputs": outputs, "peaks": self._usage.peaks, "error": error}, durable=True)
+        peaks = {**self._usage.peaks, **self._gpus.peaks}
+        write_json(self._control.published, {"outputs": outputs, "peaks": peaks, "error": error}, durable=True)
         self._tidy(done=done)
 
     @functools.cached_property
@@ -164,8 +171,16 @@ class Mate:
             if saver is not None:
                 saver.look()
             self._usage.look()
+            self._gpus.look()
+            self._refuse_more(self._disk.look())
             self._wake.wait(_POLL_S if time.monotonic() - began < _YOUNG_S else _CALM_POLL_S)
         return None
+
+    def _refuse_more(self, told: str) -> None:
+        """Have a job ended that has taken more than it was granted: at once, since it goes on taking."""
+        if told:
+            at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            write_json(self._control.stop, {"reason": "user_error", "at": at, "why": told, "grace_s": 0.0}, once=True)
 
     # --- after ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Set
 
 from . import limits
 
@@ -42,6 +42,11 @@ class Usage:
     def peaks(self) -> Dict[str, float]:
         """``memory`` in GiB and ``cpu_s``; what could not be read is left out."""
         return dict(self._peaks)
+
+    def members(self) -> Set[int]:
+        """Return the container's processes as this host numbers them, none before its group was found."""
+        folders = {str(parent) for top in self._groups.values() for parent in (top, *(path for path in top.rglob("*") if path.is_dir()))}
+        return limits.members(sorted(folders))
 
     def look(self) -> None:
         """Look, at most five times a second; the container's group is searched for ever more seldom."""

@@ -33,10 +33,12 @@ def _alone() -> tuple[ActionCommand, ...]:
     file = Arg(
         ("file",), metavar="FILE", help="YAML or JSON: {capacity: {cpu: 80}, requests: [{name: a, cpu: 50}]}; - reads standard input"
     )
+    folder = Arg(("folder",), metavar="FOLDER", help="New, or empty")
     return (
         _command("demo", "demo.demo", "Run the digits agent's pipeline on this machine, in an Airflow of its own", home, _JSON),
         _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", *_EVERYWHERE),
         _command("allocate", "allocate.allocate", "Solve an allocation problem from a file; needs no workspace", file, _JSON),
+        _command("deploy", "deploy.deploy", "Write what a Kubernetes cluster is given: kustomizations and Helm values", folder, _JSON),
         _simulate(),
         _shadow(),
         _why(),
@@ -158,10 +160,11 @@ def _jobs() -> GroupCommand:
     limit = Arg(("--limit",), type=natural, default=100, metavar="N", help="At most so many, newest first (default: 100)")
     number = Arg(("priority",), type=int, metavar="N", help="Larger goes first")
     follow = Arg(("-f", "--follow"), action="store_true", help="Go on until the job ends")
+    stream = Arg(("--stream",), choices=("stdout", "stderr", "both"), default="both", help="Only what it wrote there (default: both)")
     commands = (
         _command("list", "jobs.list_jobs", "List jobs, newest first", state, dag, limit, *_EVERYWHERE),
         _command("show", "jobs.show", "Show a job: its state, what it was granted and why, how it ended", _JOB, *_EVERYWHERE),
-        _command("logs", "jobs_logs.logs", "Print what a job on this host, or on an engine, wrote", _JOB, follow, *_EVERYWHERE),
+        _command("logs", "jobs_logs.logs", "Print what a job on this host, or on an engine, wrote", _JOB, follow, stream, *_EVERYWHERE),
         _exec(),
         _rerun(),
         _command("stop", "jobs.stop", "Stop a job", _JOB, *_EVERYWHERE),

@@ -128,8 +128,9 @@ def _local(reach: Reach, recorded: Attempt, launch: Launch, root: Path) -> Rerun
 
 
 def _contained(reach: Reach, place: PlaceSpec, recorded: Attempt, launch: Launch, root: Path) -> Rerun:
-    from airflow_dla.runtime.docker.ground import INSIDE, SharedGround  # noqa: PLC0415 - only where there is such a place
-    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - the same
+    from airflow_dla.runtime.docker.ground import INSIDE  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - as above
+    from airflow_dla.runtime.docker.shared_ground import SharedGround  # noqa: PLC0415 - as above
 
     settings = reach.settings
     ground = SharedGround(root, local=reach.store.folder, store_options=settings.store_options, publishes=False)

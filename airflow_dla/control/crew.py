@@ -6,6 +6,7 @@ synchronous ones (a worker) are followed by the same code.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Threads that talk to runtimes, at most.
 _ENGINE_THREADS: Final = 8
+#: Of these, those that may wait for an engine to tell the end of a job.
+_AWAITED: Final = 2
 #: A crew without anybody to follow ends its thread after so many seconds.
 _IDLE_S: Final = 30.0
 #: Longest wait between two attempts to reach a ledger that is down.
@@ -51,6 +54,7 @@ class Crew:
         self._failed: dict[Follow, int] = {}
         self._saved: dict[str, int] = {}
         self._due_at: dict[Follow, float] = {}
+        self._awaited: set[Follow] = set()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -100,8 +104,12 @@ class Crew:
     def turn(self) -> float:
         """Do what is due for everybody; return how many seconds the next turn may wait."""
         try:
-            self._read_inbox()
-            self._step_all(renewed=self._renew())
+            came = self._read_inbox()
+            if not came:
+                self._renew()
+            self._step_all()
+            if came:  # what was granted is launched first, and its lease renewed by that; all others' are young, or somebody else's
+                self._renew()
             self._save_offsets()
         except LedgerUnavailable as error:
             self._wait_s = min(_LONGEST_WAIT_S, max(1.0, 2 * self._wait_s))
@@ -119,16 +127,18 @@ class Crew:
 
     def _pause(self, follow: Follow) -> float:
         timing = self.workspace.timing
-        if follow.hasty:
+        if follow.hasty and follow not in self._awaited:
             return timing.hasty_s
         return timing.eager_s if follow.eager else timing.poll_s
 
-    def _read_inbox(self) -> None:
+    def _read_inbox(self) -> bool:
+        """Do what was asked from other threads; return whether anybody joined."""
+        came = False
         while self._inbox:
             what, follow, reason = self._inbox[0]
             if what == "join":
                 self._follows[follow] = None
-                self._renewed_at = float("-inf")
+                self._renewed_at, came = float("-inf"), True
             elif follow in self._follows and what == "leave":
                 self._save_offsets()
                 self._forget(follow)
@@ -136,31 +146,32 @@ class Crew:
                 follow.stop(reason)
                 self._due_at.pop(follow, None)
             self._inbox.popleft()
+        return came
 
-    def _renew(self) -> bool:
-        """Renew the leases when it is time; return whether it was."""
+    def _renew(self) -> None:
+        """Renew the leases when it is time."""
         timing, ledger = self.workspace.timing, self.workspace.ledger
         if not self._follows or time.monotonic() - self._renewed_at < timing.renew_s:
-            return False
+            return
         ledger.heartbeat(self.workspace.follower, self.workspace.kind, self.workspace.host)
         ledger.renew([one for follow in self._follows for one in follow.ids], holder=self.workspace.follower, lease_s=timing.lease_s)
         self._clock.set()
         self._renewed_at = time.monotonic()
         reap(self.workspace)
+        # Where nobody waits a round is worth less and comes more rarely: it gives back what was shed.
+        run_round(self.workspace)
         self._look()
-        return True
 
     def _look(self) -> None:
         """Look at the machines of engines, beside the following: one that does not answer holds nobody up."""
         if self.workspace.discovered and (self._looking is None or self._looking.done()):
             self._looking = self._engines.submit(_refreshed, self.workspace)
 
-    def _step_all(self, *, renewed: bool) -> None:
+    def _step_all(self) -> None:
         if not self._follows:
             return
         ledger, began = self.workspace.ledger, time.monotonic()
-        # Where nobody waits a round is worth less and comes more rarely: it gives back what was shed.
-        if renewed or any(follow.attempt.state is AttemptState.WAITING for follow in self._follows):
+        if any(follow.attempt.state is AttemptState.WAITING for follow in self._follows):
             run_round(self.workspace)
         follows = [follow for follow in self._follows if self._is_due(follow, began)]
         attempts = ledger.attempts([follow.attempt.id for follow in follows])
@@ -168,7 +179,24 @@ class Crew:
         known = [(follow, attempts[follow.attempt.id]) for follow in follows if follow.attempt.id in attempts]
         for done in [self._engines.submit(self._step, follow, attempt, now) for follow, attempt in known]:
             done.result()
+        self._await_ends()
         self._due_at.update({follow: began + self._pause(follow) for follow, _ in known if follow in self._follows})
+
+    def _await_ends(self) -> None:
+        """Have the ends of what was just launched told, of a few at a time; all others' are looked for."""
+        launched = [follow for follow in self._follows if follow.awaitable and follow not in self._awaited]
+        for follow in launched[: _AWAITED - len(self._awaited)]:
+            self._awaited.add(follow)
+            self._engines.submit(self._await_end, follow)
+
+    def _await_end(self, follow: Follow) -> None:
+        try:
+            with contextlib.suppress(DlaError):  # whoever looks finds out what is wrong
+                follow.await_end()
+        finally:
+            self._awaited.discard(follow)
+            self._due_at.pop(follow, None)
+            self._wake.set()
 
     def _is_due(self, follow: Follow, now: float) -> bool:
         """Whether to look at a job: what runs calmly is not looked at whenever another is in a hurry."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from airflow_dla.control.again import next_spec, said_of_next
 from airflow_dla.control.launch import launch
-from airflow_dla.control.lines import RateCap, WaitingLines, metric_line, read
+from airflow_dla.control.lines import RateCap, Said, WaitingLines, metric_line, read
 from airflow_dla.control.membership import parts_of
 from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
@@ -18,7 +18,7 @@ from airflow_dla.control.silence import answered, written_off
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.errors import Conflict, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt
-from airflow_dla.runtime import Runtime
+from airflow_dla.runtime import Awaits, Runtime
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec, Part
 
 #: An attempt that its runtime does not know is lost when it was not found so many times in a row.
@@ -39,6 +39,8 @@ class Listener:
     ----------
     log : callable
         Gets each line for the task log.
+    error : callable, optional
+        Gets those lines instead that the job wrote to standard error, where its place tells them apart.
     ended : callable
         Gets the last attempt when the job is over.
     failed : callable
@@ -48,6 +50,15 @@ class Listener:
     log: Callable[[str], None] = lambda _line: None
     ended: Callable[[Attempt], None] = lambda _attempt: None
     failed: Callable[[Exception], None] = lambda _error: None
+    error: Callable[[str], None] | None = None
+
+    def pass_on(self, line: str, *, error: bool) -> None:
+        """Tell a line that the job wrote."""
+        (self.error or self.log if error else self.log)(line)
+
+    def marked(self, mark: str) -> Listener:
+        """Return one that tells this one lines, with a mark before each, and nothing else."""
+        return Listener(log=lambda line: self.log(mark + line), error=lambda line: self.pass_on(mark + line, error=True))
 
 
 class Follow:
@@ -101,6 +112,7 @@ class Follow:
         self._stopping = False
         self._launching = False
         self._launched_at = float("-inf")
+        self._told = True
         self._silent = False
 
     def step(self, attempt: Attempt, now: float) -> None:
@@ -176,6 +188,20 @@ class Follow:
         return self.attempt.state is AttemptState.RUNNING and time.monotonic() - self._launched_at < _HASTY_S
 
     @property
+    def awaitable(self) -> bool:
+        """Whether `await_end` would tell its end sooner than looking; once after each launch."""
+        grant = self.attempt.grant
+        return self.hasty and not self._told and grant is not None and isinstance(self.workspace.runtimes.get(grant.node), Awaits)
+
+    def await_end(self) -> None:
+        """Return as soon as what was just launched may have ended, or when it is no news any more."""
+        self._told = True
+        assert self.attempt.grant is not None
+        runtime = self.workspace.runtime(self.attempt.grant.node)
+        assert isinstance(runtime, Awaits)
+        runtime.await_end(self.attempt.id, _HASTY_S)
+
+    @property
     def _launching_now(self) -> bool:
         return self._launching and self.attempt.state is AttemptState.LAUNCHING
 
@@ -220,7 +246,7 @@ class Follow:
         except LaunchRefused as refused:
             self._finish(Exit(reason=ExitReason.REFUSED, message=str(refused)))
             return
-        self._launched_at = time.monotonic()
+        self._launched_at, self._told = time.monotonic(), False
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")
         self.workspace.metrics.incr("dla.job.launched")
         if self.attempt.granted_at is not None:
@@ -295,13 +321,19 @@ class Follow:
         runtime = self.workspace.runtime(self.attempt.grant.node)
         while True:
             piece = runtime.logs(self.attempt.id, self.offset, limit=_SLICE)
-            said = read(piece.data, self.workspace.nonce(self.attempt.id), last=last and len(piece.data) < _SLICE)
+            ends = last and len(piece.data) < _SLICE
+            said = read(piece.data, self.workspace.nonce(self.attempt.id), last=ends, errors=piece.errors)
             self.offset += said.consumed
-            measured = tuple(line for event in said.events if (line := metric_line(event)))
-            for line in self._cap.admit(said.lines + measured, time.monotonic()):
-                self.listener.log(line)
+            self._pass_on_lines(said)
             if not last or not said.consumed:
                 return
+
+    def _pass_on_lines(self, said: Said) -> None:
+        errors = said.errors or frozenset()
+        now, measured = time.monotonic(), tuple(line for event in said.events if (line := metric_line(event)))
+        for number, line in enumerate(said.lines + measured):
+            for passed in self._cap.admit(line, now):
+                self.listener.pass_on(passed, error=number in errors)
 
     def _end(self) -> None:
         exit_ = self.attempt.exit

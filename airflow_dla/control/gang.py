@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from airflow_dla.control.follow import Follow, Listener
@@ -142,7 +141,7 @@ class Gang(Follow):
     def _follow_member(self, number: int, attempt: Attempt) -> None:
         known = self.members.get(number)
         if known is None or known.attempt.id != attempt.id:
-            listener = Listener(log=_marked(self.listener.log, f"[member {number}] "))
+            listener = self.listener.marked(f"[member {number}] ")
             self.members[number] = Member(self.workspace, attempt, listener, secrets=self._secrets)
 
     def _step_members(self, now: float) -> None:
@@ -256,7 +255,3 @@ def following(workspace: Workspace, attempt: Attempt, listener: Listener, **more
     how = attempt.spec.distributed
     kind = Member if attempt.spec.key.member else Gang if how is not None and how.most > 1 else Follow
     return kind(workspace, attempt, listener, **more)
-
-
-def _marked(log: Callable[[str], None], mark: str) -> Callable[[str], None]:
-    return lambda line: log(mark + line)

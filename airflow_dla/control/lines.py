@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,14 +32,17 @@ class Said:
         What the runner said: ``{"kind": "metric", …}``.
     consumed : int
         Bytes; the next piece begins after them.
+    errors : frozenset of int or None
+        Which of the lines, from 0, came from standard error; None where nothing tells.
     """
 
     lines: tuple[str, ...] = ()
     events: tuple[Mapping[str, Any], ...] = field(default=())
     consumed: int = 0
+    errors: frozenset[int] | None = None
 
 
-def read(data: bytes, nonce: str, *, last: bool = False) -> Said:
+def read(data: bytes, nonce: str, *, last: bool = False, errors: Sequence[tuple[int, int]] | None = None) -> Said:
     r"""Take apart a piece of a log, leaving an unfinished last line for the next time.
 
     Parameters
@@ -50,25 +53,49 @@ def read(data: bytes, nonce: str, *, last: bool = False) -> Said:
         Tells the runner's lines from the program's.
     last : bool
         Nothing more will come: take the unfinished line, too.
+    errors : sequence of (int, int), optional
+        Where in `data` standard error begins and ends: its lines and those of standard output do not mix.
 
     Examples
     --------
-    >>> read(b'epoch 1\n::dla:n::{"kind": "metric", "name": "loss", "value": 1}\nepo', "n")
-    Said(lines=('epoch 1',), events=({'kind': 'metric', 'name': 'loss', 'value': 1},), consumed=64)
+    >>> read(b'epoch 1\n::dla:n::{"kind": "metric", "name": "loss", "value": 1}\nepo', "n").events
+    ({'kind': 'metric', 'name': 'loss', 'value': 1},)
+    >>> read(b'epoch slow!\n1\nepo', "n", errors=[(6, 12)])
+    Said(lines=('slow!', 'epoch 1'), events=(), consumed=14, errors=frozenset({0}))
     """
     end = len(data) if last or (len(data) > LONGEST and b"\n" not in data) else data.rfind(b"\n") + 1
     mark = f"::dla:{nonce}::"
     lines: list[str] = []
     events: list[Mapping[str, Any]] = []
-    for raw in data[:end].removesuffix(b"\n").split(b"\n") if end else ():
+    marked: set[int] = set()
+    for error, raw in _lines(data[:end], errors or ()):
         text = raw.decode("utf-8", "backslashreplace").rstrip("\r")
         before, found, said = text.partition(mark)
         event = _event(said) if found else None
         if event is not None:
             events.append(event)
         if before or event is None:
+            marked.update([len(lines)] if error else ())
             lines.append(before if event is not None else text)
-    return Said(tuple(lines), tuple(events), end)
+    return Said(tuple(lines), tuple(events), end, None if errors is None else frozenset(marked))
+
+
+def _lines(data: bytes, errors: Sequence[tuple[int, int]]) -> Iterator[tuple[bool, bytes]]:
+    """Yield the lines of each stream when they end, and whether it is standard error; what has no end comes last."""
+    begun = {False: b"", True: b""}
+    for error, run in _runs(data, errors):
+        *whole, begun[error] = (begun[error] + run).split(b"\n")
+        yield from ((error, line) for line in whole)
+    yield from ((error, line) for error, line in begun.items() if line)
+
+
+def _runs(data: bytes, errors: Sequence[tuple[int, int]]) -> Iterator[tuple[bool, bytes]]:
+    at = 0
+    for begin, end in errors:
+        yield False, data[at:begin]
+        yield True, data[begin:end]
+        at = end
+    yield False, data[at:]
 
 
 def _event(said: str) -> Mapping[str, Any] | None:
@@ -164,19 +191,18 @@ class RateCap:
     at: float = 0.0
     dropped: int = 0
 
-    def admit(self, lines: tuple[str, ...], now: float) -> list[str]:
-        """Return the lines that may pass at a time (monotonic seconds), with a note when some did not."""
+    def admit(self, line: str, now: float) -> list[str]:
+        """Return what of a line may pass at a time (monotonic seconds), after a note when some before it did not."""
         self.left = min(self.burst, self.left + self.rate * max(0.0, now - self.at))
         self.at = now
         passed: list[str] = []
-        for line in lines:
-            for piece in _pieces(line):
-                if len(piece) > self.left:
-                    self.dropped += len(piece) + 1
-                    continue
-                self._note(passed)
-                self.left -= len(piece) + 1
-                passed.append(piece)
+        for piece in _pieces(line):
+            if len(piece) > self.left:
+                self.dropped += len(piece) + 1
+                continue
+            self._note(passed)
+            self.left -= len(piece) + 1
+            passed.append(piece)
         return passed
 
     def flush(self) -> list[str]:

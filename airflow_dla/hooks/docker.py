@@ -59,7 +59,7 @@ def docker_runtime(place: PlaceSpec, settings: Settings, identity: str, store: S
 
 
 def _shared(folder: Path, settings: Settings, store: Store) -> Ground:
-    from airflow_dla.runtime.docker.ground import SharedGround  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.docker.shared_ground import SharedGround  # noqa: PLC0415 - only where there is such a place
 
     return SharedGround(folder, local=store.folder, store_options=settings.store_options)
 

@@ -135,8 +135,9 @@ class JobHook(BaseHook):
                 kind, what = said.get(timeout=0.5 if until is None else max(0.0, min(0.5, until - time.monotonic())))
             except queue.Empty:
                 continue
-            if kind == "log":
-                self.log.info("%s", what)
+            if kind in {"log", "stderr"}:
+                write = self.log.warning if kind == "stderr" else self.log.info
+                write("%s", what)
             elif kind == "failed":
                 raise JobError(f"the job cannot be followed from here: {what}") from what
             else:
@@ -171,4 +172,7 @@ def _listener(said: queue.SimpleQueue[tuple[str, Any]], over: threading.Event) -
         over.set()
         said.put(("ended", attempt))
 
-    return Listener(log=lambda line: said.put(("log", line)), ended=ended, failed=lambda error: said.put(("failed", error)))
+    def tell(kind: str) -> Callable[[Any], None]:
+        return lambda what: said.put((kind, what))
+
+    return Listener(log=tell("log"), error=tell("stderr"), ended=ended, failed=tell("failed"))

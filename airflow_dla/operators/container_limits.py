@@ -34,7 +34,7 @@ def _kubernetes(operator: Any, grant: Grant) -> str:
     """Set requests and limits of a pod's container (``KubernetesPodOperator``)."""
     if operator.container_resources is not None:
         return "container_resources is the author's, and stays"
-    from kubernetes.client import models  # noqa: PLC0415 - there where the operator is
+    from kubernetes.client import models
 
     limits = kubernetes_quantities(grant)
     operator.container_resources = models.V1ResourceRequirements(requests=dict(limits), limits=limits)

@@ -74,10 +74,14 @@ class LogSlice:
         From the offset that was asked for.
     offset : int
         Where the next slice begins, in bytes.
+    errors : tuple of (int, int) or None
+        Where in `data` standard error begins and ends, in order; what is between is standard
+        output. None where the place keeps both in one stream, or there is no data.
     """
 
     data: bytes
     offset: int
+    errors: tuple[tuple[int, int], ...] | None = None
 
 
 class Runtime(Protocol):
@@ -157,6 +161,20 @@ class Discovers(Protocol):
         ------
         PlaceUnavailable
             If nobody answers for them.
+        """
+
+
+@runtime_checkable
+class Awaits(Protocol):
+    """What a place can do besides whose ends are told by what runs them, sooner than by looking."""
+
+    def await_end(self, attempt: str, timeout_s: float) -> None:
+        """Return as soon as an attempt may have ended, or after so many seconds; `status` says whether it has.
+
+        Raises
+        ------
+        PlaceUnavailable
+            If the engine does not answer.
         """
 
 

@@ -118,7 +118,7 @@ class LocalRuntime:
         return Status(alive=ended is None and not _swept(folder), exit=ended)
 
     def logs(self, attempt: str, offset: int, *, limit: int = 1 << 20) -> LogSlice:
-        """Return the log from a byte offset."""
+        """Return the log from a byte offset: both streams go into one file, which keeps their order and does not tell them apart."""
         try:
             with (self._folder(attempt) / "log").open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), limit, offset)

@@ -86,7 +86,9 @@ class Exit(Spec):
         The last value of each; one that is no finite number is left out, since an end
         must be readable whatever the program said.
     peaks : mapping of resource to float
-        Most memory (GiB) held, CPU seconds used (``cpu_s``).
+        Most memory (GiB) held, CPU seconds used (``cpu_s``). Of GPUs, where their driver tells:
+        most memory held on one (``gpu_memory``, GiB), how many were busy at once (``gpu``), GPU
+        seconds used (``gpu_s``).
     """
 
     called: ClassVar[str] = "exit"

@@ -120,7 +120,8 @@ class JobTrigger(BaseTrigger):
                 if kind == "failed":
                     now = await in_ledger_pool(find_attempt, workspace, follow.attempt.id)
                     return elsewhere(now) if out_of_reach(workspace, now) else TriggerEvent({"attempt": self.attempt, "error": str(what)})
-                self.log.info(what)
+                write = self.log.warning if kind == "stderr" else self.log.info
+                write("%s", what)
         finally:
             crew.leave(follow)
 
@@ -179,7 +180,7 @@ def _listener(said: asyncio.Queue[tuple[str, Any]]) -> Listener:
 
         return put
 
-    return Listener(log=tell("log"), ended=tell("ended"), failed=tell("failed"))
+    return Listener(log=tell("log"), error=tell("stderr"), ended=tell("ended"), failed=tell("failed"))
 
 
 async def _asecret(where: str) -> str:

@@ -25,6 +25,9 @@ def test_version_1(tmp_path: Path):
     usage = Usage(lambda: ID, tmp_path)
     usage.look()
     assert usage.peaks == {"memory": 1.0, "cpu_s": 1.5}
+    group(memory / "inner", cgroup__procs="8\n")
+    group(memory, cgroup__procs="7\n9\n")
+    assert usage.members() == {7, 8, 9}
 
 
 def test_version_2(tmp_path: Path):

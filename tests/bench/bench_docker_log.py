@@ -20,8 +20,8 @@ from airflow_dla.control.lines import read
 from airflow_dla.errors import NotReady
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.specs import Grant, JobFile, PlaceSpec
 from airflow_dla.specs.agents import Entrypoint
 

@@ -12,14 +12,14 @@ import pytest
 from airflow_dla.cli.definition import get_cli_commands
 
 EXPECTED = {
-    "demo", "doctor", "allocate", "simulate", "shadow", "why", "usage", "ledger upgrade", "ledger status",
+    "demo", "deploy", "doctor", "allocate", "simulate", "shadow", "why", "usage", "ledger upgrade", "ledger status",
     "nodes declare", "nodes list", "nodes remove", "teams apply", "teams list",
     "agents list", "agents show", "agents check", "jobs list", "jobs show", "jobs logs", "jobs stop", "jobs priority",
     "jobs exec", "jobs rerun",
     "models list", "models show", "models promote", "models rollback", "artifacts verify", "artifacts gc",
     "forecast show", "forecast refresh",
 }  # fmt: skip
-WITHOUT_WORKSPACE = {"demo", "allocate", "shadow", "agents check"}
+WITHOUT_WORKSPACE = {"demo", "deploy", "allocate", "shadow", "agents check"}
 #: What it prints is another program's.
 WITHOUT_JSON = {"jobs exec"}
 

@@ -25,6 +25,9 @@ def test_list_show_and_logs_of_a_job_that_ended(dla: Any, workspace: Workspace) 
     assert "succeeded" in dla("jobs", "show", attempt.id, *HERE).out
     assert dla("jobs", "logs", attempt.job, *HERE).out == "hello from the job\nno newline\n"
     assert dla("jobs", "logs", attempt.job, "-f", *HERE, "--json").document["lines"] == ["hello from the job", "no newline"]
+    refused = dla("jobs", "logs", attempt.job, *HERE, "--stream", "stderr")
+    assert (refused.status, refused.out) == (1, "")
+    assert "does not tell standard error from standard output; leave --stream out" in refused.err
 
 
 def test_stop_ends_a_job_that_nobody_follows(dla: Any, workspace: Workspace) -> None:

@@ -71,6 +71,8 @@ def test_logs_exec_and_stop(dla: Any, workspace: Workspace, bare_image: str) -> 
     while "up" not in dla("jobs", "logs", *HERE, attempt.job).out:
         assert time.monotonic() < until
     assert sorted(dla("jobs", "logs", *HERE, attempt.job, "--json").document["lines"]) == ["apart", "up"]
+    assert dla("jobs", "logs", *HERE, attempt.job, "--stream", "stderr").out == "apart\n"
+    assert dla("jobs", "logs", *HERE, attempt.job, "--stream", "stdout").out == "up\n"
     found = dla("jobs", "exec", *HERE, attempt.job, "--", "sh", "-c", "pwd; echo $DLA_ATTEMPT; echo err >&2; exit 9")
     assert (found.status, found.out.split()) == (9, ["/dla/code", attempt.id])
     assert found.err.endswith("err\n")

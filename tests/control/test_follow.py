@@ -56,6 +56,23 @@ def test_a_job_from_grant_to_end(workspace: Workspace, fake_runtime: FakeRuntime
     assert workspace.ledger.leases() == ()
 
 
+def test_standard_error_is_told_apart(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """Where a place tells it apart, it is told to those who ask for it, and to the log of those who do not."""
+    follow, heard = begin(workspace)
+    errors: list[str] = []
+    step(follow)
+    attempt = follow.attempt.id
+    fake_runtime.write(attempt, b"epoch 1\n")
+    fake_runtime.write(attempt, b"slow disk\n", error=True)
+    step(follow)
+    assert heard.lines[-2:] == ["epoch 1", "slow disk"]
+    follow.listener = replace(heard.listener(), error=errors.append)
+    fake_runtime.write(attempt, b"late\n", error=True)
+    fake_runtime.write(attempt, b"epoch 2\n")
+    step(follow)
+    assert (errors, heard.lines[-1]) == (["late"], "epoch 2")
+
+
 def test_a_reconnect_goes_on_where_the_log_was_left(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
     """A second follower repeats nothing that the first had passed on and saved."""
     follow, _ = begin(workspace)

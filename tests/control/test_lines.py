@@ -54,6 +54,33 @@ def test_an_endless_line_is_passed_on_in_pieces() -> None:
     assert read(b"x" * LONGEST, NONCE).consumed == 0
 
 
+def test_lines_of_two_streams_do_not_mix() -> None:
+    """What standard error says amid a line of standard output is told when it ends, and marked."""
+    said = read(b"ste" + b"slow\n" + b"p 1\n" + b"disk", NONCE, last=True, errors=[(3, 8), (12, 16)])
+    assert said.lines == ("slow", "step 1", "disk")
+    assert said.errors == {0, 2}
+    assert read(b"one\n", NONCE).errors is None
+
+
+def test_an_event_amid_standard_error_is_found() -> None:
+    """A progress bar on standard error does not hide what the runner says."""
+    said = read(b"50%" + say(kind="note"), NONCE, errors=[(0, 3)])
+    assert (said.lines, said.events, said.errors) == (("50%",), ({"kind": "note"},), {0})
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=9)), max_size=20))
+def test_each_stream_has_its_own_lines(runs: list[tuple[bool, bytes]]) -> None:
+    """However two streams are woven, each one's lines are those that it has alone."""
+    at, errors = 0, []
+    for error, run in runs:
+        errors += [(at, at + len(run))] if error else []
+        at += len(run)
+    said = read(b"".join(run for _, run in runs), NONCE, last=True, errors=errors)
+    for error in (False, True):
+        alone = read(b"".join(run for which, run in runs if which is error), NONCE, last=True).lines
+        assert tuple(line for number, line in enumerate(said.lines) if (number in (said.errors or ())) is error) == alone
+
+
 @given(st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")), max_size=20), st.integers(1, 50))
 def test_slices_lose_and_repeat_nothing(lines: list[bytes], size: int) -> None:
     """However a log is cut into slices, the same lines come out."""
@@ -72,8 +99,8 @@ def test_slices_lose_and_repeat_nothing(lines: list[bytes], size: int) -> None:
 def test_the_rate_cap_says_what_it_left_out() -> None:
     """What is above the rate is counted, and the count is said."""
     cap = RateCap(rate=10, burst=10, left=10)
-    assert cap.admit(("12345678", "123456789"), now=0.0) == ["12345678"]
-    passed = cap.admit(("abc",), now=1.0)
+    assert [cap.admit(line, now=0.0) for line in ("12345678", "123456789")] == [["12345678"], []]
+    passed = cap.admit("abc", now=1.0)
     assert "10 bytes of log left out" in passed[0]
     assert passed[1] == "abc"
     assert cap.flush() == []

@@ -102,6 +102,16 @@ def test_places_are_read_as_shown() -> None:
     assert PlaceSpec.from_mapping({"name": "gpu1", **json.loads(block("json", '"policy"'))}).policy.networks == ("none",)
 
 
+def test_a_cluster_is_read_as_shown() -> None:
+    """The place on Kubernetes of the README is one, and the DAG beside it sends a job there."""
+    places = json.loads(block("json", '"kubernetes"'))["places"]
+    assert [PlaceSpec.from_mapping({"name": name, **place}).kind for name, place in places.items()] == ["kubernetes"]
+    names: dict[str, Any] = {}
+    exec(block("python", 'DAG("on_a_cluster"').replace("):", ") as dag:"), names)
+    (task,) = names["dag"].tasks
+    assert task.policy["place"] in places
+
+
 def test_commands_name_extras_and_files_that_exist() -> None:
     """What the README tells to install is what pyproject.toml and constraints.txt offer."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -18,6 +18,7 @@ class FakeAttempt:
 
     launch: Launch
     log: bytes = b""
+    errors: list[tuple[int, int]] = field(default_factory=list)
     exit: Exit | None = None
     lost: bool = False
     grants: list[Grant] = field(default_factory=list)
@@ -97,7 +98,10 @@ class FakeRuntime:
         self._answer()
         found = self.attempts.get(attempt)
         data = b"" if found is None else found.log[offset : offset + limit]
-        return LogSlice(data, offset + len(data))
+        ranges = [] if found is None else found.errors
+        end = offset + len(data)
+        errors = tuple((max(one, offset) - offset, min(other, end) - offset) for one, other in ranges if one < end and other > offset)
+        return LogSlice(data, end, errors if data else None)
 
     def cancel(self, attempt: str, reason: ExitReason) -> None:
         """Stop an attempt, or leave a mark that it never starts."""
@@ -133,9 +137,12 @@ class FakeRuntime:
         """Let an attempt disappear without a trace."""
         self.attempts[attempt].lost = True
 
-    def write(self, attempt: str, data: bytes) -> None:
+    def write(self, attempt: str, data: bytes, *, error: bool = False) -> None:
         """Write to an attempt's log."""
-        self.attempts[attempt].log += data
+        found = self.attempts[attempt]
+        begin = len(found.log)
+        found.log += data
+        found.errors += [(begin, len(found.log))] if error else []
 
     def break_down(self, error: DlaError | None) -> None:
         """Make every call raise an error from now on; None repairs."""

@@ -21,8 +21,8 @@ from airflow_dla.hooks.jobs import JobHook
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.hooks.workspace import local_use
 from airflow_dla.ledger import Attempt
-from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs import AttemptState, JobSpec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,16 @@ def run(make_task: MakeTask, **fields: Any) -> tuple[dict[str, Any], str]:
     return result, attempt.grant.node
 
 
-def test_a_job_with_an_image_runs_in_it(places: None, make_task: MakeTask, bare_image: str) -> None:
-    """Its program is not looked for on this host; what it says of itself, and what it made, comes back."""
+def test_a_job_with_an_image_runs_in_it(places: None, make_task: MakeTask, bare_image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its program is not looked for on this host; what it says, complains of and made comes back."""
     agent = {"name": "foreign", "image": bare_image, "metrics": {"acc": "acc=([0-9.]+)"}}
-    command = ["sh", "-c", "echo acc=0.75; echo made > /dla/out/out/value.txt"]
+    command = ["sh", "-c", "echo acc=0.75; echo old driver >&2; echo made > /dla/out/out/value.txt"]
     result, node = run(make_task, agent=agent, entrypoint=command, outputs=["out"])
     assert node == "gpu1"
     assert (result["acc"], result["out"]["dla"]) == (0.75, "artifact")
+    said = capsys.readouterr().out
+    assert re.search(r"\[info +\] acc=0.75", said)
+    assert re.search(r"\[warning +\] old driver", said)
 
 
 def test_a_job_without_an_image_stays_local(places: None, make_task: MakeTask) -> None:

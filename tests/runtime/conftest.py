@@ -16,8 +16,8 @@ from docker_daemon import Engine as DockerEngine
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs import PlaceSpec

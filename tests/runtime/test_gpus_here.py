@@ -45,6 +45,30 @@ def test_what_the_driver_tells(gpus: tuple[Gpu, ...]):
     assert all(gpu.id.startswith("GPU-") and gpu.type and gpu.memory_gib > 1 for gpu in gpus)
 
 
+BUSY = """
+import time
+import torch
+
+def main(job):
+    held = torch.ones(2**28, device="cuda")
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        held = held * 1.0001
+        torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_a_job_uses_of_its_gpu(gpus: tuple[Gpu, ...], local: LocalRuntime, launch: Callable[..., Launch], share: float):
+    """A job that holds 1 GiB and more and computes all the time is seen to, also when it has a share."""
+    whole = granted(gpus[0].id)
+    submitted(local, launch(BUSY, grant=replace(whole, amounts={**whole.amounts, "gpu": share})))
+    peaks = ended(local, "job.1", 120).peaks
+    assert 1 <= peaks["gpu_memory"] <= gpus[0].memory_gib
+    assert 0.5 <= peaks["gpu"] <= 1
+    assert 2 <= peaks["gpu_s"] <= 8
+
+
 def test_a_local_job_sees_its_gpu(gpus: tuple[Gpu, ...], local: LocalRuntime, launch: Callable[..., Launch]):
     """One device, whichever of the host's it is, and it computes."""
     submitted(local, launch(COUNT, grant=granted(gpus[-1].id)))

@@ -8,8 +8,13 @@ Docker Engine API v1.41, "Attach to a container", stream format.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
+#: What the streams of a container got, in order: which (1 stdout, 2 stderr), and its bytes.
+Frames: TypeAlias = list[tuple[int, bytes]]
+
+_STDERR: Final = 2
 _HEADER: Final = struct.Struct(">BxxxL")
 
 
@@ -35,7 +40,7 @@ class Demultiplexer:
         """Whether what came so far ends inside a frame."""
         return bool(self._left or self._header)
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes) -> Frames:
         """Return what the streams got, in order: pairs of a stream (1 stdout, 2 stderr, 3 the engine itself) and bytes.
 
         Raises
@@ -68,3 +73,26 @@ class Demultiplexer:
         if self._stream > 3 or header[1:4] != b"\0\0\0":  # noqa: PLR2004 - the engine's own words have the last number
             raise ValueError(f"a frame begins with its stream, 0 to 3, got {header!r}: has the container a terminal?")
         return end
+
+
+def error_ranges(frames: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, int]]:
+    """Yield where in what the streams got, put together, standard error begins and ends.
+
+    Parameters
+    ----------
+    frames : iterable of (int, bytes)
+        Streams and what they got, in order.
+
+    Examples
+    --------
+    >>> list(error_ranges([(1, b"out"), (2, b"er"), (2, b"ror"), (1, b"out"), (2, b"!")]))
+    [(3, 8), (11, 12)]
+    """
+    begin, at = None, 0
+    for stream, data in frames:
+        if stream != _STDERR and begin is not None:
+            yield begin, at
+        begin = None if stream != _STDERR else at if begin is None else begin
+        at += len(data)
+    if begin is not None:
+        yield begin, at

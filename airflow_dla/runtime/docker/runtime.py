@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from airflow_dla.errors import LaunchRefused, NotReady
@@ -77,6 +77,7 @@ class DockerRuntime:
         self._told: set[str] = set()
         self._logs = Logs(engine, ground.log)
         self._changed_at = 0.0
+        self._awaited: set[str] = set()
 
     # --- the contract ---
 
@@ -121,8 +122,7 @@ class DockerRuntime:
 
     def logs(self, attempt: str, offset: int, *, limit: int = _SLICE) -> LogSlice:
         """Return the log from a byte offset: standard output and error in the order in which the engine got them."""
-        data = self._logs.read(attempt, self._find(attempt), offset, limit)
-        return LogSlice(data, offset + len(data))
+        return self._logs.read(attempt, self._find(attempt), offset, limit)
 
     def cancel(self, attempt: str, reason: ExitReason) -> None:
         """Ask an attempt to stop; the first reason counts. One that never started never will."""
@@ -159,6 +159,11 @@ class DockerRuntime:
         return {attempt: attempt in there and there[attempt].alive for attempt in {*there, *self._ground.launched()}}
 
     # --- outside the contract ---
+
+    def await_end(self, attempt: str, timeout_s: float) -> None:
+        """Return as soon as an attempt's container has ended, or after so many seconds; then it is asked for alone."""
+        self.engine.await_end(body.name(self._workspace, attempt), timeout_s)
+        self._awaited.add(attempt)
 
     def enter(self, attempt: str, command: Sequence[str], *, terminal: bool) -> int:
         """Run a command in an attempt's container, by default a shell of its image."""
@@ -296,6 +301,9 @@ class DockerRuntime:
         age = 0.0 if fresh else min(since, _NEWER_S if since < _JUST_S else _FRESH_S)
         if attempt in self._over and not fresh:
             return self._over[attempt].found
+        if attempt in self._awaited:
+            self._awaited.discard(attempt)
+            return self.engine.find(body.name(self._workspace, attempt))
         running = self.engine.listing(self._workspace, running=True, max_age_s=age)
         return running.get(attempt) or self.engine.find(body.name(self._workspace, attempt))
 
@@ -332,7 +340,7 @@ class DockerRuntime:
             stop = self._ground.mark_stop(job.attempt, ExitReason.TIMED_OUT)
         if stop is None:
             return
-        if self._ground.now() - stop.at >= job.grace_s:
+        if self._ground.now() - stop.at >= (job.grace_s if stop.grace_s is None else stop.grace_s):
             self.engine.kill(found.id, "SIGKILL")
         elif job.attempt not in self._told:
             self._told.add(job.attempt)
@@ -360,8 +368,9 @@ class DockerRuntime:
         return Status(alive=False, exit=concluded(staged))
 
     def _last_look(self, found: Summary, job: JobFile) -> _Ended:
-        document = self.engine.inspect(found.id)
+        document = found.document or self.engine.inspect(found.id)
         state = {} if document is None else document["State"]
         alone = document is not None and RUNNER not in (document["Config"]["Cmd"] or ())
         tail = self.engine.tail(found.id, _TAIL) if state.get("ExitCode") else b""
-        return _Ended(found=found, state=state, tail=tail, metrics=readings(job.metrics if alone else {}, self._logs.whole(found)))
+        metrics = readings(job.metrics if alone else {}, self._logs.whole(found))
+        return _Ended(found=replace(found, document=None), state=state, tail=tail, metrics=metrics)

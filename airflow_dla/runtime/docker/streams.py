@@ -17,7 +17,7 @@ from typing import Final
 
 from airflow_dla.errors import PlaceUnavailable
 from airflow_dla.runtime.docker.clients import Clients, answer_of, send
-from airflow_dla.runtime.docker.frames import Demultiplexer
+from airflow_dla.runtime.docker.frames import Demultiplexer, Frames
 from airflow_dla.runtime.wires import Wire
 
 STDOUT: Final = 1
@@ -94,12 +94,12 @@ class LogStream:
         """
         return b"".join(data for _, data in self.read_frames(offset, limit, last=last, patience_s=patience_s))
 
-    def read_frames(self, offset: int, limit: int = 1 << 20, *, last: bool = False, patience_s: float = 10.0) -> list[tuple[int, bytes]]:
+    def read_frames(self, offset: int, limit: int = 1 << 20, *, last: bool = False, patience_s: float = 10.0) -> Frames:
         """Return what `read` does, as pairs of the stream it came from and bytes."""
         with self._turn:
             if offset < self._position and not self._step_back(offset):
                 self._close()
-            taken: list[tuple[int, bytes]] = []
+            taken: Frames = []
             before = self._position
             try:
                 until = self._clock() + (patience_s if last else _MOMENT_S)
@@ -124,7 +124,7 @@ class LogStream:
         with self._turn:
             self._close()
 
-    def _read_on(self, taken: list[tuple[int, bytes]], offset: int, limit: int, until: float, *, last: bool) -> None:
+    def _read_on(self, taken: Frames, offset: int, limit: int, until: float, *, last: bool) -> None:
         if self._wire is None and not self._ended:
             self._settled = last
             self._open()
@@ -134,7 +134,7 @@ class LogStream:
         self._wire: Wire | None = None
         self._frames = Demultiplexer()
         self._pending: deque[tuple[int, bytes]] = deque()
-        self._behind: list[tuple[int, bytes]] = []
+        self._behind: Frames = []
         self._position = 0
 
     def _close(self) -> None:
@@ -153,7 +153,7 @@ class LogStream:
             answer = self._clients.checked(answer_of(response))
         self._ended, self._refusal = True, answer.words
 
-    def _keep_behind(self, taken: list[tuple[int, bytes]]) -> None:
+    def _keep_behind(self, taken: Frames) -> None:
         self._behind = _unfinished(taken)
 
     def _step_back(self, offset: int) -> bool:
@@ -163,7 +163,7 @@ class LogStream:
         self._behind = []
         return offset >= self._position
 
-    def _take(self, taken: list[tuple[int, bytes]], offset: int, limit: int, until: float, *, waits: bool) -> None:
+    def _take(self, taken: Frames, offset: int, limit: int, until: float, *, waits: bool) -> None:
         """Take bytes from the wire, skipping those before the offset."""
         left = limit
         while left > 0 and (self._pending or self._received(until, waits=waits)):
@@ -211,9 +211,9 @@ class LogStream:
         return False
 
 
-def _unfinished(frames: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+def _unfinished(frames: Frames) -> Frames:
     """Return what comes after the last line's end: readers who take whole lines ask for it again."""
-    found: list[tuple[int, bytes]] = []
+    found: Frames = []
     for stream, data in reversed(frames):
         _, newline, rest = data.rpartition(b"\n")
         found.append((stream, rest))

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker import body, policy
+from airflow_dla.runtime.docker import body, kept_logs, policy
 from airflow_dla.runtime.docker.archives import Entry
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.facts import Staged, Stop
@@ -217,8 +217,7 @@ class VolumeGround:
                 return  # the job's container has it still
         self._jobs.pop(attempt, None)
         self._started.pop(attempt, None)
-        with contextlib.suppress(FileNotFoundError):
-            self._log(attempt).unlink()
+        kept_logs.remove(self._log(attempt))
 
     def log(self, attempt: str) -> Path:
         """Return a file of this host, whose folder exists."""

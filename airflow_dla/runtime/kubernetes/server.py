@@ -183,8 +183,8 @@ def _faults() -> tuple[type[Exception], ...]:
     """Return what a request raises when it gets no answer, and what loading credentials does."""
     from http.client import HTTPException  # noqa: PLC0415 - loaded with the optional client
 
-    from kubernetes.client.exceptions import OpenApiException  # noqa: PLC0415 - an optional dependency
-    from kubernetes.config import ConfigException  # noqa: PLC0415 - the same
+    from kubernetes.client.exceptions import OpenApiException
+    from kubernetes.config import ConfigException
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with it
 
     return (OSError, HTTPException, HTTPError, OpenApiException, ConfigException, ValueError)

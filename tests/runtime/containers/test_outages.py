@@ -19,8 +19,8 @@ from fixtures_docker import image_on
 from airflow_dla.errors import PlaceUnavailable
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.ground import SharedGround
 from airflow_dla.runtime.docker.runtime import DockerRuntime
+from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.specs import Exit, ExitReason, PlaceSpec
 
 # docker-py leaves the socket open that it could not connect.

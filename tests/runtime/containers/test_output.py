@@ -10,7 +10,7 @@ from pathlib import Path
 from contracts.runtime import ended, job_file, submitted
 
 from airflow_dla.control.lines import read
-from airflow_dla.runtime import Launch
+from airflow_dla.runtime import Launch, LogSlice
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.specs import Exit
 
@@ -64,6 +64,27 @@ def test_what_a_stream_said_last(run: Run, docker: DockerRuntime, bare_image: st
     for number in range(1, 6):
         run(["sh", "-c", "echo out; echo err >&2; printf last >&2"], bare_image, f"job.{number}")
         assert sorted(docker.logs(f"job.{number}", 0).data.split()) == [b"err", b"last", b"out"]
+
+
+def test_streams_are_told_apart(run: Run, docker: DockerRuntime, bare_image: str):
+    """Whichever part of a log is read, and after its container is gone, what is standard error is known."""
+    assert run(["sh", "-c", "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three"], bare_image).succeeded
+    for _ in range(2):
+        assert docker.logs("job.1", 0) == LogSlice(b"one\ntwo\nthree\n", 14, ((4, 8),))
+        assert docker.logs("job.1", 6, limit=4) == LogSlice(b"o\nth", 10, ((0, 2),))
+        assert docker.logs("job.1", 8) == LogSlice(b"three\n", 14, ())
+        docker.collect("job.1")
+    assert docker.kept() == {}
+
+
+def test_a_command_whose_metrics_are_read_keeps_its_streams_apart(run: Run, docker: DockerRuntime, foreign_image: str):
+    """Our runner reads both streams of a command and passes each on as it is."""
+    script = "echo auc=0.5; sleep 0.2; echo loss=1 >&2"
+    ended = run(["sh", "-c", script], foreign_image, metrics={"auc": r"auc=(\S+)", "loss": r"loss=(\S+)"})
+    assert ended.metrics == {"auc": 0.5, "loss": 1.0}
+    found = docker.logs("job.1", 0)
+    assert found.errors is not None
+    assert b"".join(found.data[begin:end] for begin, end in found.errors) == b"loss=1\n"
 
 
 def test_the_log_outlives_the_container(run: Run, docker: DockerRuntime, bare_image: str, jobs_folder: Path):

@@ -1,0 +1,44 @@
+"""A real cluster: the one that DLA_TEST_KUBECONFIG names, where the suite has a namespace and an image."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+KUBECONFIG, IMAGE, NAMESPACE = "DLA_TEST_KUBECONFIG", "DLA_TEST_IMAGE", "DLA_TEST_NAMESPACE"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAccess:
+    """What is known of the cluster.
+
+    Parameters
+    ----------
+    kubeconfig : path
+    image : str
+        With a shell and Python 3.8 or newer; its nodes have it, or can pull it.
+    namespace : str
+        Is there, and is the suite's own.
+    """
+
+    kubeconfig: Path
+    image: str
+    namespace: str
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a cluster where none is named."""
+    if item.get_closest_marker("kubernetes") and not os.environ.get(KUBECONFIG):
+        pytest.skip(f"no cluster is named: set {KUBECONFIG}, {IMAGE} and {NAMESPACE}")
+
+
+@pytest.fixture(scope="session")
+def named_cluster() -> ClusterAccess:
+    """Return the cluster that the environment names; it is named wholly or not at all."""
+    missing = [name for name in (KUBECONFIG, IMAGE, NAMESPACE) if not os.environ.get(name)]
+    if missing:
+        pytest.fail(f"the cluster is named in part: {', '.join(missing)} must be set, too")
+    return ClusterAccess(Path(os.environ[KUBECONFIG]).absolute(), os.environ[IMAGE], os.environ[NAMESPACE])
