@@ -136,7 +136,7 @@ def _parsed(written: str) -> Mapping[str, Any]:
 def _libraries() -> tuple[Any, Any]:
     try:
         from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook  # noqa: PLC0415 - an optional dependency
-        from kubernetes import client  # noqa: PLC0415 - the same
+        from kubernetes import client
     except ImportError as error:
         raise MissingExtra(
             f"a Kubernetes place needs Airflow's Kubernetes provider, which is not installed ({error}); "
@@ -146,6 +146,6 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def _config_error() -> type[Exception]:
-    from kubernetes.config import ConfigException  # noqa: PLC0415 - an optional dependency
+    from kubernetes.config import ConfigException
 
     return ConfigException  # type: ignore[no-any-return]  # the library has no types

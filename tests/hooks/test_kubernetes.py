@@ -11,9 +11,8 @@ from airflow.sdk import BaseHook, Connection
 
 pytest.importorskip("airflow.providers.cncf.kubernetes", reason="extra kubernetes is not installed")
 
-from kubernetes.client import Configuration
-
 from airflow_dla.errors import InvalidSpec, PlaceUnavailable
+from airflow_dla.hooks import DlaHook
 from airflow_dla.hooks.connections import ClusterAccess, cluster_access
 from airflow_dla.hooks.kubernetes import clients, cluster_of, namespace_of
 from airflow_dla.specs import PlaceSpec
@@ -34,6 +33,13 @@ def kubeconfig(*contexts: str, current: str = "a") -> dict[str, Any]:
 def access(**extra: Any) -> ClusterAccess:
     """Read a connection with such extra fields."""
     return cluster_access(PLACE, Connection(conn_id="lab_k8s", conn_type="kubernetes", extra=json.dumps(extra)))
+
+
+def everybodys() -> Any:
+    """Return the settings of clients that others in this process make."""
+    from kubernetes.client import Configuration
+
+    return Configuration.get_default_copy()
 
 
 def token_of(client: Any) -> str:
@@ -57,7 +63,7 @@ def test_a_client_is_made_of_what_the_connection_holds(written: object, lookups:
     assert one is not other
     assert one.configuration.host == "https://b.invalid:6443"
     assert token_of(one) == "Bearer s3cret"
-    assert Configuration.get_default_copy().host != one.configuration.host
+    assert everybodys().host != one.configuration.host
     assert lookups == []
 
 
@@ -103,9 +109,8 @@ def test_certificates_are_checked_unless_the_connection_says_otherwise() -> None
     """In that cluster alone."""
     assert clients(PLACE, access(kube_config=kubeconfig("a")))().configuration.verify_ssl
     loose = access(kube_config=kubeconfig("a"), disable_verify_ssl="true")
-    before = Configuration.get_default_copy().verify_ssl
     assert not clients(PLACE, loose)().configuration.verify_ssl
-    assert Configuration.get_default_copy().verify_ssl == before
+    assert everybodys().verify_ssl
 
 
 @pytest.mark.parametrize(
@@ -126,6 +131,19 @@ def test_jobs_run_in_the_namespace_that_is_named_nearest(place: dict[str, Any], 
     spec = PlaceSpec(name="k8s", kind="kubernetes", connection="lab_k8s", **place)
     read = cluster_access(spec, Connection(conn_id="lab_k8s", conn_type="kubernetes", extra=json.dumps(extra)))
     assert namespace_of(spec, read) == cluster_of(spec, read).namespace == expected
+
+
+def test_a_cluster_that_is_away_leaves_the_rest(embedded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The workspace opens, and the local place takes jobs."""
+    config = kubeconfig("a")
+    config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:9"
+    (tmp_path / "config").write_text(json.dumps(config), encoding="utf-8")
+    places = {"here": {"kind": "local"}, "k8s": {"kind": "kubernetes", "kubeconfig": str(tmp_path / "config")}}
+    monkeypatch.setenv("AIRFLOW_CONN_LAB", json.dumps({"conn_type": "dla", "extra": {"places": places}}))
+    DlaHook().workspace()  # the embedded ledger, which this connection names by default
+    workspace = DlaHook("lab", kind="worker").workspace()
+    assert [row.node.place for row in workspace.ledger.nodes()] == ["here"]
+    assert (workspace.clusters, workspace.everywhere, list(workspace.discovered)) == ({"k8s"}, {"k8s"}, ["k8s"])
 
 
 def test_in_a_pod_jobs_run_in_its_own_namespace(tmp_path: Path) -> None:
