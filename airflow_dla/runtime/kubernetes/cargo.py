@@ -79,8 +79,10 @@ class Cargo:
             self._leave(job, pod)
             return Staged() if told is None or told.published is None else told.published
         if pod.uid not in self._ended:
-            self._freight.tell(pod.name, MATE, "ended", {"succeeded": succeeded, "hard": hard})
-            self._ended.add(pod.uid)
+            # A mate with nothing to publish ends at once, and the answer with it; what it said is read next time.
+            with contextlib.suppress(PlaceUnavailable):
+                self._freight.tell(pod.name, MATE, "ended", {"succeeded": succeeded, "hard": hard})
+                self._ended.add(pod.uid)
         if told is not None and told.offers:
             self._take(job, pod, told)
         return None
