@@ -16,7 +16,7 @@ from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
 from airflow_dla.control.silence import answered, written_off
 from airflow_dla.control.workspace import Workspace
-from airflow_dla.errors import Conflict, LaunchRefused, NotReady, PlaceUnavailable
+from airflow_dla.errors import Conflict, JobLost, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime import Awaits, Runtime
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec, Part
@@ -245,6 +245,9 @@ class Follow:
             return
         except LaunchRefused as refused:
             self._finish(Exit(reason=ExitReason.REFUSED, message=str(refused)))
+            return
+        except JobLost as lost:
+            self._finish(Exit(reason=ExitReason.LOST, message=str(lost)))
             return
         self._launched_at, self._told = time.monotonic(), False
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")

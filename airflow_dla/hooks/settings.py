@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_dla.allocation import Policy, read_policy
+from airflow_dla.control import Timing
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.connections import ClusterAccess, ConnectionLike, RegistryLogin, cluster_access, registry_login
 from airflow_dla.hooks.places import LOCAL, read_json, read_places, refuse_out_of_store, refuse_same_nodes, refuse_shared_clusters
@@ -23,7 +24,7 @@ from airflow_dla.specs.places import IN_PLACE, OF_ANY_HOST, OF_HOST, RUNS_IMAGES
 from airflow_dla.specs.values import integer, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
-FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "jobs_folder", "statsd_host", "statsd_port")
+FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "timing", "jobs_folder", "statsd_host", "statsd_port")
 
 #: What a job asks for when neither operator, agent nor workspace says.
 DEFAULT_REQUEST: Final[Mapping[str, Any]] = {"cpu": 1, "memory": "1GiB"}
@@ -61,6 +62,7 @@ class Settings:
     request : mapping
         Default request of every job.
     policy : `Policy`
+    timing : `Timing`
     statsd : (str, int) or None
     embedded : bool
         Nobody configured it: one host, SQLite and a folder.
@@ -79,6 +81,7 @@ class Settings:
     capacity: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_REQUEST))
     policy: Policy = field(default_factory=Policy)
+    timing: Timing = field(default_factory=Timing)
     statsd: tuple[str, int] | None = None
     embedded: bool = False
 
@@ -218,6 +221,7 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
         capacity=read_json(extra.get("capacity", {}), f"{where}.capacity"),
         request=_request(extra.get("request"), f"{where}.request"),
         policy=read_policy(read_json(extra.get("allocation", {}), f"{where}.allocation"), f"{where}.allocation"),
+        timing=Timing.from_mapping(read_json(extra.get("timing", {}), f"{where}.timing"), f"{where}.timing"),
         statsd=_statsd(extra, where),
     )
     _refuse_together(settings, f"{where}.places")

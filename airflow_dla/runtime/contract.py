@@ -104,6 +104,8 @@ class Runtime(Protocol):
             While an image is pulled or inputs are fetched: the caller asks again, soon.
         LaunchRefused
             If the place will not run it; says which rule, or what is missing.
+        JobLost
+            If its node cannot, for a fault of its own: the attempt is over, another one may do.
         """
 
     def status(self, attempt: str) -> Status:

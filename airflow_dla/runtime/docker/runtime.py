@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from airflow_dla.errors import LaunchRefused, NotReady
+from airflow_dla.errors import JobLost, LaunchRefused, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker import body, command, policy
 from airflow_dla.runtime.docker.conclude import conclude
@@ -98,6 +98,8 @@ class DockerRuntime:
             While the image is pulled, inputs are fetched, or another process launches it.
         LaunchRefused
             If the place's policy forbids it, or the engine cannot run the image.
+        JobLost
+            If the engine's host cannot run it: its disk is full, it cannot hand out its GPUs.
         """
         attempt, name = launch.job.attempt, body.name(self._workspace, launch.job.attempt)
         with self._ground.claimed(attempt) as claimed:
@@ -201,7 +203,7 @@ class DockerRuntime:
     def _try(self, launch: Launch, name: str) -> None:
         try:
             self._launch(launch, name)
-        except LaunchRefused:
+        except (LaunchRefused, JobLost):
             self._ground.finish(launch.job.attempt, succeeded=False, hard=False)  # nobody asks about it again
             raise
 
@@ -225,7 +227,8 @@ class DockerRuntime:
         except LaunchRefused as refused:
             image, state = policy.image_of(launch, self.place), {"Error": str(refused)}
             explained = conclude(launch.job, state, stop=None, hard=False, said=(), tail=b"", metrics={}, staged=None, image=image)
-            raise LaunchRefused(explained.message) from refused
+            error = JobLost if explained.reason is ExitReason.LOST else LaunchRefused
+            raise error(explained.message) from refused
 
     def _create(self, launch: Launch, image: Image, python: str | None, name: str) -> str | None:
         """Create the container; None when its inputs could not be fetched: that is its end, which `status` tells."""

@@ -35,4 +35,17 @@ What there is to grant, and who may decide about it:
     (``quantities``), ``pools`` the cluster as one node, where nodes are not ours to see.
 ``permissions``
     every verb that we use, what for, and what is not had without it.
+
+How files get into pods and out of them, which hold no credentials:
+
+``freight``
+    what whoever follows brings and takes, by the ``door`` of a helper (``airflow_dla.agents.door``),
+    as ``told`` by it; ``goods`` is what the store has, ``frames`` how bytes are sent,
+    ``bundle`` our runner on its way.
+``cargo`` · ``porters``
+    the same for many attempts at once, in threads of their own.
+
+``shelf`` · ``reasons`` · ``endings`` · ``runtime``
+    what the cluster remembers of attempts for us; why they wait; how they ended; and the
+    contract of `airflow_dla.runtime.contract`, made of all these.
 """

@@ -43,7 +43,7 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
     workspace : str
         The ledger's identity.
     runner : str
-        Name of the ConfigMap with our runner, see `names.runner`.
+        Name of the ConfigMap with our runner, see `runner`.
     cpus : int
         For ``{threads}`` of a job that was granted no CPUs.
 
@@ -130,22 +130,24 @@ def secret(launch: Launch, owner: Mapping[str, Any], *, workspace: str) -> dict[
     }
 
 
-def runner(sources: Mapping[str, str], *, workspace: str) -> dict[str, Any]:
+def runner(name: str, archive: bytes, *, workspace: str) -> dict[str, Any]:
     """Return the ConfigMap of our runner, made once for each namespace and version of it.
 
     Parameters
     ----------
-    sources : mapping of file name to text
-        All of ``airflow_dla/agents``.
+    name : str
+        Another one for every content.
+    archive : bytes
+        A zip of ``airflow_dla/agents`` that Python runs.
     workspace : str
         Whoever made it; others use it too.
     """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": names.runner(sources), "labels": {names.WORKSPACE: names.label(workspace)}},
+        "metadata": {"name": name, "labels": {names.WORKSPACE: names.label(workspace)}},
         "immutable": True,
-        "data": dict(sources),
+        "binaryData": {pods.ARCHIVE: base64.b64encode(archive).decode()},
     }
 
 

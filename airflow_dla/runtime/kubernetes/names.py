@@ -113,15 +113,3 @@ def attempt_of(document: Mapping[str, Any]) -> str | None:
     metadata = document.get("metadata") or {}
     found = (metadata.get("annotations") or {}).get(ATTEMPT) or (metadata.get("labels") or {}).get(ATTEMPT)
     return None if found is None else str(found)
-
-
-def runner(sources: Mapping[str, str]) -> str:
-    """Return the name of the ConfigMap that holds our runner; another one for every version of it.
-
-    Examples
-    --------
-    >>> runner({"__main__.py": "print(1)"}) == runner({"__main__.py": "print(2)"})
-    False
-    """
-    digest = hashlib.sha256(json.dumps(sorted(sources.items())).encode()).hexdigest()
-    return f"dla-runner-{digest[:12]}"

@@ -4,19 +4,20 @@ A plain command that needs nothing of ours gets one container and nothing of our
 get two more of our own: ``fetch``, which ends before the job begins, and ``mate`` beside it.
 The job sees of their folder only what is its own:
 
-===================== ================= ==========================================
-volume                job               fetch and mate
-===================== ================= ==========================================
-``dla``               ``/dla``: ``dla/``  ``/control``: all of it
-``runner``            ``/opt/dla/agents``  ``/control/agents``
-``job``               ``/dla/job.json``  ``/control/job.json``
-===================== ================= ==========================================
+========== ==================================== ==================== ============
+volume     job                                  fetch                mate
+========== ==================================== ==================== ============
+``dla``    ``/dla``, ``/opt/dla/agents``        ``/control``         ``/control``
+``runner`` only ranks that stage nothing        ``/opt/dla/boot``
+``job``    the same, as ``/dla/job.json``       ``/opt/dla/job``
+========== ==================================== ==================== ============
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ from airflow_dla.specs import JobFile, PlaceSpec
 from airflow_dla.specs.clusters import CLAIM, EMPTY_DIR
 from airflow_dla.specs.resources import amounts
 
+#: What the ConfigMap with our runner holds: a zip that Python runs.
+ARCHIVE: Final = "agents.zip"
 #: Who runs containers where the place names nobody.
 NOBODY: Final = "65532:65532"
 #: Where ours keep what no job sees.
@@ -44,9 +47,8 @@ _JOB: Final = "job"
 _TMP: Final = "/tmp"  # noqa: S108 - in the container, which is private
 _SHM: Final = "/dev/shm"  # noqa: S108 - as above
 _MOST_TMP: Final = 1.0
-#: Isolated from what an image sets for Python, and written out at once.
-_PYTHON: Final = ("python3", "-IBu", f"{CONTROL}/agents")
-_ROLES: Final[Mapping[str, tuple[str, ...]]] = {FETCH: ("fetch", CONTROL), MATE: ("mate", CONTROL)}
+_BOOT: Final = "/opt/dla/boot"
+_DESCRIBED: Final = "/opt/dla/job"
 #: Nothing is taken from what was granted to the job; what ours hold is bounded.
 _BESIDE: Final = {"requests": {"cpu": "0", "memory": "0"}, "limits": {"cpu": "1", "memory": "512Mi"}}
 
@@ -97,7 +99,7 @@ def template(launch: Launch, place: PlaceSpec, *, image: str, name: str, runner:
     """
     job, needs = launch.job, Needs.of(launch.job)
     security = _security(place)
-    beside = [_helper(role, launch, place, image, name) for role in (FETCH, MATE)] if needs.mate else []
+    beside = [_fetch(job, place, image, name), _mate(place, image, name)] if needs.mate else []
     spec = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -131,6 +133,8 @@ def on_node(node: str) -> dict[str, Any]:
 
 def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: str, cpus: int) -> dict[str, Any]:
     argv = command.argv(launch.job, "python3" if needs.runner else None, runner=needs.runner, cpus=cpus)
+    if needs.runner and not needs.mate:
+        argv = ("python3", f"{_BOOT}/{ARCHIVE}", command.JOB_DIR, "inside")  # it unpacks the runner itself
     granted = limits.limits(launch.job.grant, place)
     return {
         "name": MAIN,
@@ -146,26 +150,44 @@ def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: s
     }
 
 
-def _helper(role: str, launch: Launch, place: PlaceSpec, image: str, name: str) -> dict[str, Any]:
-    granted = limits.compute(launch.job.grant)
-    # What ends before the job begins may use what the job will; a scheduler counts the larger.
-    resources = {"requests": granted, "limits": dict(granted)} if role == FETCH else _BESIDE
+def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str) -> dict[str, Any]:
+    options = {"job": f"{_DESCRIBED}/job.json", "owner": _owner(place)}
+    granted = limits.compute(job.grant)
+    return {
+        **_ours(FETCH, place, image, ("python3", f"{_BOOT}/{ARCHIVE}", CONTROL, "fetch", json.dumps(options))),
+        # What ends before the job begins may use what the job will: a scheduler counts the larger.
+        "resources": {"requests": granted, "limits": dict(granted)} if granted else {},
+        "volumeMounts": [
+            {"name": _FILES, "mountPath": CONTROL, **_within(place, name, "")},
+            {"name": _RUNNER, "mountPath": _BOOT, "readOnly": True},
+            {"name": _JOB, "mountPath": _DESCRIBED, "readOnly": True},
+        ],
+    }
+
+
+def _mate(place: PlaceSpec, image: str, name: str) -> dict[str, Any]:
+    return {
+        **_ours(MATE, place, image, ("python3", f"{CONTROL}/agents", "stay", CONTROL, json.dumps({"owner": _owner(place)}))),
+        "restartPolicy": "Always",
+        "resources": {key: dict(value) for key, value in _BESIDE.items()},
+        "volumeMounts": [{"name": _FILES, "mountPath": CONTROL, **_within(place, name, "")}],
+    }
+
+
+def _ours(role: str, place: PlaceSpec, image: str, argv: Sequence[str]) -> dict[str, Any]:
     return {
         "name": role,
         "image": place.helper or image,
         "imagePullPolicy": "IfNotPresent",
-        "command": [*_PYTHON, *_ROLES[role]],
+        "command": list(argv),
         "workingDir": CONTROL,
         "env": [{"name": "TMPDIR", "value": CONTROL}, {"name": "HOME", "value": CONTROL}],
-        "resources": {key: dict(value) for key, value in resources.items()} if any(resources.values()) else {},
-        "securityContext": {**rights(place), "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [
-            {"name": _FILES, "mountPath": CONTROL, **_within(place, name, "")},
-            {"name": _RUNNER, "mountPath": f"{CONTROL}/agents", "readOnly": True},
-            {"name": _JOB, "mountPath": f"{CONTROL}/job.json", "subPath": "job.json", "readOnly": True},
-        ],
-        **({"restartPolicy": "Always"} if role == MATE else {}),
+        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
     }
+
+
+def _owner(place: PlaceSpec) -> list[int]:
+    return [int(part) for part in (place.user or NOBODY).split(":")]
 
 
 def environment(launch: Launch, secret: str) -> list[dict[str, Any]]:
@@ -236,9 +258,10 @@ def _mounts(place: PlaceSpec, needs: Needs, name: str) -> list[dict[str, Any]]:
         found += [
             {"name": _FILES, "mountPath": f"{command.JOB_DIR}/{folder}", **_within(place, name, f"dla/{folder}")} for folder in FOLDERS
         ]
-    if needs.runner:
-        found.append({"name": _RUNNER, "mountPath": command.AGENTS_DIR, "readOnly": True})
-    if needs.ours:
+    if needs.runner and needs.mate:
+        found.append({"name": _FILES, "mountPath": command.AGENTS_DIR, **_within(place, name, "agents"), "readOnly": True})
+    elif needs.runner:
+        found.append({"name": _RUNNER, "mountPath": _BOOT, "readOnly": True})
         found.append({"name": _JOB, "mountPath": f"{command.JOB_DIR}/job.json", "subPath": "job.json", "readOnly": True})
     return found
 

@@ -107,7 +107,13 @@ def test_what_is_staged_is_beside_it(launch: Make, place: Make, job: Make):
     assert mounts["/dla"]["subPath"] == "dla"
     assert "/control" not in mounts
     assert "/opt/dla/agents" not in mounts
-    assert mounts["/dla/job.json"] == {"name": "job", "mountPath": "/dla/job.json", "subPath": "job.json", "readOnly": True}
+    assert "/dla/job.json" not in mounts
+    assert [found["mountPath"] for found in fetch["volumeMounts"]] == ["/control", "/opt/dla/boot", "/opt/dla/job"]
+    assert [found["mountPath"] for found in mate["volumeMounts"]] == ["/control"]
+    assert fetch["command"] == [
+        "python3", "/opt/dla/boot/agents.zip", "/control", "fetch", '{"job": "/opt/dla/job/job.json", "owner": [65532, 65532]}',
+    ]  # fmt: skip
+    assert mate["command"] == ["python3", "/control/agents", "stay", "/control", '{"owner": [65532, 65532]}']
     assert document["spec"]["template"]["metadata"]["annotations"][names.JOB] == document["metadata"]["annotations"][names.JOB]
     assert (pod["terminationGracePeriodSeconds"], pod["shareProcessNamespace"]) == (5 + pods.PUBLISH_S, False)
 
@@ -121,14 +127,16 @@ def test_a_function_runs_in_our_runner(launch: Make, place: Make, job: Make):
     """The runner's sources are mounted, read-only."""
     found = main_of(made(launch(job=job("train:main")), place()))
     assert [*found["command"], *found["args"]] == ["python3", "/opt/dla/agents", "inside", "/dla"]
-    assert {"name": "runner", "mountPath": "/opt/dla/agents", "readOnly": True} in found["volumeMounts"]
+    assert {"name": "dla", "mountPath": "/opt/dla/agents", "subPath": "agents", "readOnly": True} in found["volumeMounts"]
 
 
 def test_ranks_need_the_runner_and_perhaps_nothing_else(launch: Make, place: Make, job: Make):
     """A member that stages nothing has one container, with our runner in it."""
     document = made(launch(job=job(part=PART)), place())
     assert "initContainers" not in pod_of(document)
-    assert main_of(document)["command"] == ["python3"]
+    found = main_of(document)
+    assert [*found["command"], *found["args"]] == ["python3", "/opt/dla/boot/agents.zip", "/dla", "inside"]
+    assert {"name": "job", "mountPath": "/dla/job.json", "subPath": "job.json", "readOnly": True} in found["volumeMounts"]
     assert [found["name"] for found in pod_of(document)["volumes"]] == ["dla", "runner", "job", "tmp"]
 
 
@@ -223,10 +231,10 @@ def test_a_marker_never_makes_a_pod(place: Make):
 
 
 def test_the_runners_map():
-    """It holds the sources by name, for all attempts of this version."""
-    found = body.runner({"__main__.py": "print()"}, workspace="w")
+    """It holds the archive, for all attempts of this version."""
+    found = body.runner("dla-runner-0a", b"PK", workspace="w")
     check(found)
-    assert (found["data"], found["immutable"]) == ({"__main__.py": "print()"}, True)
+    assert (base64.b64decode(found["binaryData"]["agents.zip"]), found["immutable"]) == (b"PK", True)
     assert names.ATTEMPT not in found["metadata"]["labels"]
 
 

@@ -53,10 +53,3 @@ def test_the_attempt_of_an_object():
     assert names.attempt_of({"metadata": {"labels": {names.ATTEMPT: "0d9f.2"}}}) == "0d9f.2"
     assert names.attempt_of({"metadata": {"labels": {names.ATTEMPT: "c8"}, "annotations": {names.ATTEMPT: "a b.1"}}}) == "a b.1"
     assert names.attempt_of({"metadata": {}}) is None
-
-
-def test_a_runner_is_named_by_its_sources():
-    """Every version has a ConfigMap of its own, so that jobs which run keep theirs."""
-    assert names.runner({"a.py": "1", "b.py": "2"}) == names.runner({"b.py": "2", "a.py": "1"})
-    assert names.runner({"a.py": "1"}) != names.runner({"a.py": "2"})
-    assert DNS.fullmatch(names.runner({}))
