@@ -1,0 +1,116 @@
+"""Tests of what Kueue tells of a job, by Workloads as it writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_dla.runtime.kubernetes.kueue import Admission, State, admission, labels, selector, workload_of
+from airflow_dla.specs import PlaceSpec
+
+PLACE = PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True, allocator="kueue", queue="team-a")
+JOB = {"metadata": {"name": "dla-1", "uid": "u-1"}}
+
+
+def condition(kind: str, status: str, reason: str, message: str) -> dict[str, str]:
+    """Return one condition of a Workload."""
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-11-23T02:00:00Z"}
+
+
+def workload(*conditions: dict[str, str], active: bool = True, **status: Any) -> dict[str, Any]:
+    """Return the Workload of the job."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "dla-1", "uid": "u-1", "controller": True}
+    return {
+        "metadata": {"name": "job-dla-1-8f3c2", "labels": {"kueue.x-k8s.io/job-uid": "u-1"}, "ownerReferences": [owner]},
+        "spec": {"queueName": "team-a", "active": active, "priority": 0},
+        "status": {"conditions": list(conditions), **status},
+    }
+
+
+RESERVED = condition("QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue cluster-queue")
+ADMITTED = condition("Admitted", "True", "Admitted", "The workload is admitted")
+BY = {"admission": {"clusterQueue": "cluster-queue"}}
+PREEMPTED = condition(
+    "Evicted", "True", "Preempted", "Preempted to accommodate a workload (UID: 9c, JobUID: 7d) due to prioritization in the ClusterQueue"
+)
+GPUS = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100, 1 more needed"
+LARGE = "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor default, request > maximum capacity (10 > 8)"
+CHECK = {"name": "prov", "state": "Pending", "message": "Waiting for the cloud"}
+
+
+NO_QUEUE = condition("QuotaReserved", "False", "Inadmissible", "LocalQueue team-a doesn't exist")
+UNREADY = condition("PodsReady", "False", "WaitForStart", "Not all pods are ready or succeeded")
+LATE = condition("Evicted", "True", "PodsReadyTimeout", "Exceeded the PodsReady timeout default/job")
+OFTEN = condition("Evicted", "True", "DeactivatedDueToRequeuingLimitExceeded", "exceeding the maximum number of re-queuing retries")
+DONE = condition("Finished", "True", "Succeeded", "Job finished successfully")
+UNRESERVED = condition("QuotaReserved", "False", "Pending", "Preempted"), condition("Admitted", "False", "NoReservation", "")
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "text"),
+    [
+        (workload(), "waiting", "waits in queue 'team-a' for its turn"),
+        (workload(condition("QuotaReserved", "False", "Pending", GPUS)), "waiting", f"waits in queue 'team-a': {GPUS}"),
+        (
+            workload(NO_QUEUE),
+            "waiting",
+            "waits in queue 'team-a': LocalQueue team-a doesn't exist; correct the queue of place 'k8s', or have it made",
+        ),
+        (
+            workload(condition("QuotaReserved", "False", "Pending", LARGE)),
+            "refused",
+            f"queue 'team-a' can never hold it: {LARGE}; ask for less, or have its ClusterQueue enlarged",
+        ),
+        (
+            workload(RESERVED, admissionChecks=[CHECK, {"name": "other", "state": "Ready", "message": ""}]),
+            "waiting",
+            "has quota in queue 'team-a' and waits for Kueue's checks: prov is Pending (Waiting for the cloud)",
+        ),
+        (
+            workload(RESERVED, admissionChecks=[{"name": "prov", "state": "Rejected", "message": "no such machine"}]),
+            "refused",
+            "has quota in queue 'team-a', and Kueue's checks will not let it start: prov is Rejected (no such machine)",
+        ),
+        (workload(RESERVED, ADMITTED, **BY), "admitted", "Kueue has admitted it by ClusterQueue 'cluster-queue'"),
+        (
+            workload(RESERVED, ADMITTED, UNREADY, **BY),
+            "admitted",
+            "Kueue has admitted it by ClusterQueue 'cluster-queue'; Not all pods are ready or succeeded",
+        ),
+        (workload(*UNRESERVED, PREEMPTED), "evicted", f"made way for another workload ({PREEMPTED['message']})"),
+        (workload(LATE), "evicted", f"was not ready in time after its admission ({LATE['message']})"),
+        (workload(condition("Evicted", "True", "Moonlight", "")), "evicted", "was evicted (Moonlight)"),
+        (
+            workload(OFTEN, active=False),
+            "refused",
+            f"Kueue has deactivated it: {OFTEN['message']}; whoever runs the cluster can activate it again",
+        ),
+        (workload(RESERVED, ADMITTED, DONE), "finished", "Job finished successfully"),
+        (workload(RESERVED, ADMITTED, PREEMPTED | {"status": "False"}), "admitted", "Kueue has admitted it"),
+    ],
+)
+def test_a_workload_tells_how_its_job_fares(found: dict[str, Any], state: State, text: str) -> None:
+    """In Kueue's own words where they say more, and with what to do."""
+    assert admission(found, PLACE) == Admission(state, text)
+
+
+def test_a_job_that_kueue_has_not_seen_waits() -> None:
+    """A queue of a misspelt name shows in this way."""
+    found = admission(workload_of(JOB, [workload() | {"metadata": {"name": "other", "labels": {"kueue.x-k8s.io/job-uid": "u-2"}}}]), PLACE)
+    assert (found.state, "has no such queue" in found.text) == ("waiting", True)
+
+
+@pytest.mark.parametrize("without", ["labels", "ownerReferences"])
+def test_a_workload_is_found_by_its_job(without: str) -> None:
+    """By its owner or by its label: old versions of Kueue lack the one, a Workload made by hand the other."""
+    found = workload()
+    del found["metadata"][without]
+    assert workload_of(JOB, [found]) is found
+    assert selector(JOB) == "kueue.x-k8s.io/job-uid=u-1"
+
+
+def test_only_a_place_under_kueue_names_a_queue() -> None:
+    """A Job without the label is none of Kueue's."""
+    assert labels(PLACE) == {"kueue.x-k8s.io/queue-name": "team-a"}
+    assert labels(PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True), "high") == {}
