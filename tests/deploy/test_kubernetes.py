@@ -18,6 +18,7 @@ from fixtures_kubernetes import ClusterAccess
 
 import airflow_dla
 from airflow_dla.hooks.settings import read_settings
+from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.permissions import PERMISSIONS, Permission
 from airflow_dla.specs import PlaceSpec
 
@@ -182,6 +183,13 @@ def test_the_secret_is_not_built_of_examples() -> None:
     done = kubectl("kustomize", str(DEPLOY / "kubernetes" / "airflow"))
     assert done.returncode != 0
     assert "workspace.json" in done.stderr
+
+
+def test_the_network_knows_our_pods(build: Build) -> None:
+    """Its policies select pods by the labels that they have."""
+    found = {document["metadata"]["name"]: document["spec"]["podSelector"] for document in of_kind(build("base"), "NetworkPolicy")}
+    chosen = {name: [rule["key"] for rule in selector["matchExpressions"]] for name, selector in found.items()}
+    assert chosen == {"airflow-dla-jobs": [names.WORKSPACE], "airflow-dla-members": [names.MEMBERS]}
 
 
 @pytest.mark.kubernetes

@@ -18,7 +18,7 @@ from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.docker.policy import image_of
 from airflow_dla.runtime.kubernetes import names, pods
 from airflow_dla.runtime.kubernetes.facts import MAIN
-from airflow_dla.specs import Exit, Grant, PlaceSpec
+from airflow_dla.specs import Exit, Grant, JobFile, PlaceSpec
 
 #: We collect ourselves; an object that nobody collects is removed so long after, s.
 _BACKSTOP_S: Final = 86_400
@@ -70,7 +70,10 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
         "spec": {
             **_once(place),
             "suspend": bool(launch.secrets) or place.allocator == "kueue",
-            "template": {"metadata": {"labels": labels, "annotations": {names.ATTEMPT: attempt, **told}}, **template},
+            "template": {
+                "metadata": {"labels": labels | _members(launch.job), "annotations": {names.ATTEMPT: attempt, **told}},
+                **template,
+            },
         },
     }
 
@@ -219,6 +222,10 @@ def _once(place: PlaceSpec) -> dict[str, Any]:
 
 def _queue(place: PlaceSpec) -> dict[str, str]:
     return {names.QUEUE: place.queue} if place.allocator == "kueue" and place.queue else {}
+
+
+def _members(job: JobFile) -> dict[str, str]:
+    return {names.MEMBERS: names.label(job.part.run_id)} if job.part is not None else {}
 
 
 def _stop(stop: Stop) -> str:
