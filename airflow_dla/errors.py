@@ -205,7 +205,7 @@ class JobKilled(JobError):
 
 
 class JobLost(JobError):
-    """Raised when the job's process or node disappeared without a trace."""
+    """Raised when the job's process or node disappeared without a trace, or the node could not start it."""
 
 
 class JobTimedOut(JobError, TimeoutError):

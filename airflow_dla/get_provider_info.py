@@ -120,6 +120,12 @@ def _connection_fields() -> dict[str, Any]:
             'JSON: how a shortage is resolved: {"strategy": "lp", "shedding": "strict", "costs": {"cpu": 1}, "weights": {"default": 1}}.',
             kind="object",
         ),
+        "timing": _field(
+            "Timing",
+            'JSON: how long is waited for what, where the defaults do not fit: {"unfollowed": "30m"}, after which an unfollowed job '
+            'is stopped, {"silent": "5m"}, after which a node that does not answer is written off; also lease, renew, reap, look and bare.',
+            kind="object",
+        ),
         "jobs_folder": _field("Jobs folder", "Scratch folder of local jobs, on a local disk. Empty: $AIRFLOW_HOME/dla/jobs."),
         "statsd_host": _field("StatsD host", "Where metrics go. Empty: wherever Airflow sends its own."),
         "statsd_port": _field("StatsD port", "8125 when empty.", kind="integer", minimum=1, maximum=65535),

@@ -8,6 +8,8 @@
     outputs, ``exit.json``.
 ``mate``
     the same duties beside a container: inputs, checkpoints, outputs.
+``fetch``, ``stay``
+    the mate in containers of a pod of its own, whose way to the store is its follower (``relay``), who enters by the ``door``.
 ``inside``
     the runner as a container's first process.
 

@@ -1,4 +1,4 @@
-"""Start from anywhere: ``python FOLDER/agents run|keep|enter|beside|inside JOBDIR …``.
+"""Start from anywhere: ``python FOLDER/agents run|keep|enter|inside|beside|fetch|stay|door JOBDIR …``.
 
 The folder is loaded as a package of its own name, so that nothing beside it becomes
 importable and the user's own modules can be called ``job`` or ``limits``.
@@ -14,7 +14,10 @@ from pathlib import Path
 PACKAGE = "dla_agents"
 
 #: What each role runs.
-ROLES = {"run": "runner", "keep": "keeper", "enter": "enter", "beside": "mate", "inside": "inside"}
+ROLES = {
+    "run": "runner", "keep": "keeper", "enter": "enter", "inside": "inside",
+    "beside": "mate", "fetch": "fetch", "stay": "stay", "door": "door",
+}  # fmt: skip
 
 
 def load_package(folder: Path) -> None:

@@ -27,6 +27,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set
 
 from . import daemon, limits, processes
 from .checkpoints import CheckpointSaver
+from .disk import DiskWatch
 from .ending import Ending, conclude
 from .environment import environment
 from .gpus import GpuUsage, shares_a_gpu
@@ -72,6 +73,8 @@ class Keeper:
         self._wake = wake
         self._limits = limits.Limits()
         self._end = Ending(started_at=0.0)
+        inputs = [f"in/{name}" for name in job.inputs]
+        self._disk = DiskWatch(folder.path, job.amounts.get("disk"), str(folder.path), without=["log", *inputs])
         self._gpus = GpuUsage(job.gpu_ids, self._members if shares_a_gpu(job.gpu_ids, job.amounts) else None)
         self._opened: Any = None
 
@@ -189,6 +192,7 @@ class Keeper:
                 watched_at = now
                 self._watch(child)
             self._gpus.look()
+            self._refuse_more(child, self._disk.look())
             saver.look()
             self._wake.wait(_next(now, deadline, kill_at))
         self._end.code = child.returncode
@@ -217,6 +221,13 @@ class Keeper:
         self._end.see_memory(held)
         if limit is not None and held > limit:
             self._end.over_memory = held
+            self._end.hard = True
+            processes.send_group(child.pid, signal.SIGKILL)
+
+    def _refuse_more(self, child: subprocess.Popen[bytes], told: str) -> None:
+        """End a job that has taken more disk than it was granted: at once, since it goes on taking."""
+        if told:
+            self._end.failed("user_error", told)
             self._end.hard = True
             processes.send_group(child.pid, signal.SIGKILL)
 

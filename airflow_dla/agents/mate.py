@@ -26,6 +26,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import daemon, trees
 from .checkpoints import CheckpointSaver
+from .disk import DiskWatch
 from .ending import refuse_empty
 from .gpus import GpuUsage, shares_a_gpu
 from .protocol import ControlFolder, JobError, JobFile, read_json, write_json
@@ -53,7 +54,7 @@ def _stage(path: Path, handed: Mapping[str, Any]) -> None:
         return
     wake = Wake()
     write_json(control.mate, daemon.identity())
-    job, error = _tried(lambda: JobFile.read(control.job))
+    job, error = tried(lambda: JobFile.read(control.job))
     if error is None:
         Mate(job, control, handed, wake).stage()
         return
@@ -70,23 +71,31 @@ class Mate:
     control : `ControlFolder`
     handed : mapping
         ``{"store": the store's options, "mounted": inputs that the container sees straight
-        from the store, "owner": [uid, gid] of the job, "publishes": whether anything goes to the store}``.
+        from the store, "owner": [uid, gid] of the job, "publishes": whether anything goes to the
+        store, "watches_disk": whether a job that takes more disk than it was granted is stopped}``.
     wake : `Wake`
+    staging : callable, optional
+        Opens another way to the store than ``staging``'s.
     """
 
-    def __init__(self, job: JobFile, control: ControlFolder, handed: Mapping[str, Any], wake: Wake) -> None:
+    def __init__(
+        self, job: JobFile, control: ControlFolder, handed: Mapping[str, Any], wake: Wake, *, staging: Optional[Callable[[], Any]] = None
+    ) -> None:
         self._job = job
         self._control = control
         self._folder = control.inside
         self._handed = handed
         self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
+        self._open = staging
         self._usage = Usage(lambda: (read_json(control.container) or {}).get("id"))
+        granted = job.amounts.get("disk") if handed.get("watches_disk") else None
+        self._disk = DiskWatch(self._folder.path, granted, INSIDE, without=[f"in/{name}" for name in job.inputs])
         self._gpus = GpuUsage(job.gpu_ids, self._usage.members if shares_a_gpu(job.gpu_ids, job.amounts) else None)
 
     def stage(self) -> None:
         """Do all that is left to do."""
-        saver = self._fetched()
+        saver = self.fetched()
         ended = self._watched(saver)
         if ended is None:
             return
@@ -103,6 +112,8 @@ class Mate:
     @functools.cached_property
     def _staging(self) -> Any:
         """The way to the store, opened when it is first needed: what it imports takes long."""
+        if self._open is not None:
+            return self._open()
         from .staging import Staging  # noqa: PLC0415
 
         mounted = self._handed.get("mounted") or ()
@@ -118,12 +129,12 @@ class Mate:
 
     # --- before ---
 
-    def _fetched(self) -> Optional[CheckpointSaver]:
+    def fetched(self) -> Optional[CheckpointSaver]:
         """Have everything in place, and say so; return what saves checkpoints, None when there will be none."""
         said = read_json(self._control.fetched)
         if said is not None:
             return None if "error" in said else self._saver(resumed=True)
-        _, error = _tried(lambda: daemon.beside(self._fetch, lambda: self._is_unwanted() or self._control.ended.exists()))
+        _, error = tried(lambda: daemon.beside(self._fetch, lambda: self._is_unwanted() or self._control.ended.exists()))
         if self._wake.terminated or self._control.ended.exists():
             return None
         reason = self._stop()
@@ -168,8 +179,15 @@ class Mate:
                 saver.look()
             self._usage.look()
             self._gpus.look()
+            self._refuse_more(self._disk.look())
             self._wake.wait(_POLL_S if time.monotonic() - began < _YOUNG_S else _CALM_POLL_S)
         return None
+
+    def _refuse_more(self, told: str) -> None:
+        """Have a job ended that has taken more than it was granted: at once, since it goes on taking."""
+        if told:
+            at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            write_json(self._control.stop, {"reason": "user_error", "at": at, "why": told, "grace_s": 0.0}, once=True)
 
     # --- after ---
 
@@ -177,7 +195,7 @@ class Mate:
         """Publish the outputs; return them, and what went wrong."""
         if not self._job.published:
             return {}, None
-        outputs, error = _tried(lambda: daemon.beside(self._publish, self._is_unwanted))
+        outputs, error = tried(lambda: daemon.beside(self._publish, self._is_unwanted))
         if outputs is None and error is None:
             reason = self._stop() or "stopped"
             error = [reason, f"{reason} while its outputs were published"]
@@ -203,7 +221,7 @@ class Mate:
         trees.remove(self._control.taken)
 
 
-def _tried(call: Callable[[], Any]) -> Tuple[Any, Optional[List[str]]]:
+def tried(call: Callable[[], Any]) -> Tuple[Any, Optional[List[str]]]:
     """Call; return what came of it, and reason and message when it failed."""
     try:
         return call(), None

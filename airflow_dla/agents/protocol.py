@@ -17,6 +17,7 @@ Each has ``kind`` and ``at``, seconds since the epoch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -323,15 +324,20 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
-    """Write a file that is there whole or not at all; `durable` also after a power cut."""
+def write_json(path: Path, value: Any, *, durable: bool = False, once: bool = False) -> None:
+    """Write a file that is there whole or not at all; `durable` also after a power cut; `once` unless it is there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()
         if durable:
             os.fsync(file.fileno())
-    partial.replace(path)
+    if once:
+        with contextlib.suppress(FileExistsError):
+            os.link(str(partial), str(path))
+        partial.unlink()
+    else:
+        partial.replace(path)
     if durable:
         _flush(path.parent)
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Mapping, TypeVar
 
+from .offers import kind_of, settle
 from .protocol import JobError, JobFile, JobFolder
 
 try:
@@ -33,9 +34,6 @@ _T = TypeVar("_T")
 #: Seconds to wait for a store that is out of reach: a result of hours is worth minutes.
 FETCH_PATIENCE_S = 15.0
 PUBLISH_PATIENCE_S = 120.0
-
-_KINDS = ("model", "report", "dataset", "code")
-_DATASETS = ("train", "test", "validation", "data", "predictions")
 
 
 class Staging:
@@ -111,13 +109,7 @@ class Staging:
 
     def settle(self, name: str) -> None:
         """Make an output the folder of what was written; a script may have put one file in its place."""
-        path = self._folder.output(name)
-        aside = path.with_name(f".{name}.file")
-        if path.is_file():
-            path.rename(aside)
-        if aside.exists():  # also when we were killed here before
-            path.mkdir(exist_ok=True)
-            aside.rename(path / name)
+        settle(self._folder, name)
 
     def save_checkpoint(self, folder: Path) -> None:
         """Keep a folder as the job's newest checkpoint; only the first member of a distributed job does."""
@@ -180,19 +172,6 @@ class Staging:
                 raise JobError(f"{what}: {error}") from error
             time.sleep(delay_s)
             delay_s = min(2 * delay_s, 10.0)
-
-
-def kind_of(output: str) -> str:
-    """Return an output's kind from its name.
-
-    Examples
-    --------
-    >>> kind_of("model"), kind_of("train"), kind_of("figures")
-    ('model', 'dataset', 'artifact')
-    """
-    if output in _KINDS:
-        return output
-    return "dataset" if output in _DATASETS else "artifact"
 
 
 def _download(uri: str, target: Path) -> None:

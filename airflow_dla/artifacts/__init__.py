@@ -20,10 +20,11 @@ named root wanted it and that it is older than the grace. One user id owns a fol
 `pin` and `check_pin` do for data outside the store what a digest does for data inside.
 """
 
+from airflow_dla.artifacts.exchange import Exchange
 from airflow_dla.artifacts.garbage import Collected, Stored
 from airflow_dla.artifacts.manifest import MANIFEST_PROTOCOL, FileEntry, Manifest
 from airflow_dla.artifacts.measuring import manifest_of
 from airflow_dla.artifacts.pins import check_pin, pin
 from airflow_dla.artifacts.store import Store
 
-__all__ = ["MANIFEST_PROTOCOL", "Collected", "FileEntry", "Manifest", "Store", "Stored", "check_pin", "manifest_of", "pin"]
+__all__ = ["MANIFEST_PROTOCOL", "Collected", "Exchange", "FileEntry", "Manifest", "Store", "Stored", "check_pin", "manifest_of", "pin"]

@@ -7,13 +7,14 @@ Keys are relative to the store, ``/`` between names. A missing key raises
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from airflow_dla.artifacts.manifest import FileEntry, Manifest
-from airflow_dla.artifacts.streams import Measured
+from airflow_dla.artifacts.streams import Measured, Measuring
 from airflow_dla.artifacts.tree import SourceFile
+from airflow_dla.errors import CorruptArtifact
 
 #: Makes the manifest when the files have been measured.
 Seal = Callable[[Sequence[FileEntry]], Manifest]
@@ -33,6 +34,15 @@ class Backend(Protocol):
         An artifact that is there already is kept, and counts as published now; one whose
         bytes are damaged is replaced.
         """
+
+    def receive(self, manifest: Manifest, arriving: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Publish files that come by path, each whole before the next, with those of the manifest that came before."""
+
+    def refresh(self, manifest: Manifest) -> bool:
+        """Return whether an artifact is there, whole; then it counts as published now."""
+
+    def sign(self, key: str, *, write: bool, expires_s: int) -> dict[str, Any] | None:
+        """Return an address of one file that needs no credentials, None where there can be none."""
 
     def open(self, key: str) -> BinaryIO:
         """Open for reading."""
@@ -69,6 +79,29 @@ class Backend(Protocol):
 
     def leftovers(self, *, before: float) -> Iterator[str]:
         """Return keys of what interrupted writers left and nobody has touched since `before`."""
+
+
+def checked(entry: FileEntry, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass on the bytes of a file of a manifest, the last of them only if all are right: what is cut short shows by its size.
+
+    Raises
+    ------
+    CorruptArtifact
+        Naming the file.
+    """
+    passing, held = Measuring(), b""
+    for piece in pieces:
+        passing.add(piece)
+        if piece and held:
+            yield held
+        held = piece or held
+    found = passing.measured
+    if found != Measured(entry.size, entry.sha256):
+        raise CorruptArtifact(
+            f"{entry.path} arrived with {found.size} bytes and sha256 {found.sha256}, expected {entry.size} and {entry.sha256}; "
+            "it was damaged on its way: send it again"
+        )
+    yield held
 
 
 def artifact_key(digest: str) -> str:

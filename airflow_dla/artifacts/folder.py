@@ -15,12 +15,12 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
-from airflow_dla.artifacts.backend import Seal, artifact_key, is_artifact
+from airflow_dla.artifacts.backend import Seal, artifact_key, checked, is_artifact
 from airflow_dla.artifacts.manifest import FileEntry, Manifest
 from airflow_dla.artifacts.streams import Measured, copy, measure
 from airflow_dla.artifacts.tree import SourceFile
@@ -53,15 +53,29 @@ class FolderBackend:
 
     def put(self, files: Sequence[SourceFile], seal: Seal) -> Manifest:
         """Copy and hash in one pass into a hidden folder, flush it, rename it."""
-        staging = self._hidden("tmp")
-        try:
+        with self._staged() as staging:
             manifest = seal([_take(file, staging / "files") for file in files])
-            _create(staging / "manifest.json", manifest.to_bytes())
-            _settle(staging)
-            self._commit(staging, manifest)
-        finally:
-            _remove(staging)
+            self._publish(staging, manifest)
         return manifest
+
+    def receive(self, manifest: Manifest, arriving: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Write what comes into a hidden folder, flush it, rename it."""
+        left = {entry.path: entry for entry in manifest.files}
+        with self._staged() as staging:
+            for path, pieces in arriving:
+                _write(left.pop(path), pieces, staging / "files")
+            if left:
+                raise StoreUnavailable(f"cannot publish {manifest.digest}: {len(left)} of its files did not come, among them {min(left)}")
+            self._publish(staging, manifest)
+
+    def refresh(self, manifest: Manifest) -> bool:
+        """Hash an artifact that is there, and make it young again."""
+        return _refreshed(self._root / artifact_key(manifest.digest), manifest)
+
+    def sign(self, key: str, *, write: bool, expires_s: int) -> dict[str, Any] | None:
+        """Return None: a folder has no addresses."""
+        del key, write, expires_s
+        return None
 
     def open(self, key: str) -> BinaryIO:
         """Open for reading."""
@@ -160,6 +174,19 @@ class FolderBackend:
             if _newest(path) < before:
                 yield str(path.relative_to(self._root))
 
+    @contextlib.contextmanager
+    def _staged(self) -> Iterator[Path]:
+        staging = self._hidden("tmp")
+        try:
+            yield staging
+        finally:
+            _remove(staging)
+
+    def _publish(self, staging: Path, manifest: Manifest) -> None:
+        _create(staging / "manifest.json", manifest.to_bytes())
+        _settle(staging)
+        self._commit(staging, manifest)
+
     def _homes(self) -> Iterator[str]:
         for shelf in self.names("artifacts"):
             yield from (name for name in self.names(f"artifacts/{shelf}") if is_artifact(shelf, name))
@@ -196,6 +223,14 @@ def _take(file: SourceFile, folder: Path) -> FileEntry:
     with file.open() as source, _new(target, executable=file.executable) as written:
         measured = copy(source, written)
     return FileEntry(path=file.path, size=measured.size, sha256=measured.sha256, executable=file.executable)
+
+
+def _write(entry: FileEntry, pieces: Iterable[bytes], folder: Path) -> None:
+    target = folder / entry.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _new(target, executable=entry.executable) as written:
+        for piece in checked(entry, pieces):
+            written.write(piece)
 
 
 def _new(path: Path, *, executable: bool = False) -> BinaryIO:

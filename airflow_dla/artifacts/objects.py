@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from airflow_dla.artifacts.backend import Seal, artifact_key, file_key, is_artifact, manifest_key
+from airflow_dla.artifacts.backend import Seal, artifact_key, checked, file_key, is_artifact, manifest_key
 from airflow_dla.artifacts.infos import modified_at
 from airflow_dla.artifacts.manifest import FileEntry, Manifest, same_files
+from airflow_dla.artifacts.signed import sign
 from airflow_dla.artifacts.streams import Measured, copy, measure
 from airflow_dla.artifacts.tree import SourceFile
 from airflow_dla.errors import InvalidSpec, StoreUnavailable
@@ -55,6 +56,27 @@ class ObjectBackend:
                 )
         self.write(manifest_key(manifest.digest), manifest.to_bytes())
         return manifest
+
+    def receive(self, manifest: Manifest, arriving: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Write files where they belong, then the manifest if all are there."""
+        entries = {entry.path: entry for entry in manifest.files}
+        for path, pieces in arriving:
+            with self._writer(file_key(manifest.digest, path)) as target:
+                target.writelines(checked(entries[path], pieces))
+        if not self._complete(manifest):
+            raise StoreUnavailable(f"cannot publish {manifest.digest}: files of it are not in {self._root}; have them sent again")
+        self.write(manifest_key(manifest.digest), manifest.to_bytes())
+
+    def refresh(self, manifest: Manifest) -> bool:
+        """Write the manifest again if all is there."""
+        whole = self._whole(manifest)
+        if whole:
+            self.write(manifest_key(manifest.digest), manifest.to_bytes())
+        return whole
+
+    def sign(self, key: str, *, write: bool, expires_s: int) -> dict[str, Any] | None:
+        """Have the store sign an address."""
+        return sign(self._fs, self._at(key), write=write, expires_s=expires_s)
 
     def open(self, key: str) -> BinaryIO:
         """Open for reading."""

@@ -26,6 +26,32 @@ class Measured:
     sha256: str
 
 
+class Measuring:
+    """Measures bytes as they pass.
+
+    Examples
+    --------
+    >>> passing = Measuring()
+    >>> passing.add(b"abc")
+    >>> passing.measured.size
+    3
+    """
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256()
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Measure the next bytes."""
+        self._hasher.update(piece)
+        self._size += len(piece)
+
+    @property
+    def measured(self) -> Measured:
+        """What has passed."""
+        return Measured(self._size, self._hasher.hexdigest())
+
+
 def measure(source: BinaryIO) -> Measured:
     """Read a stream to its end and return its size and hash.
 
@@ -44,10 +70,9 @@ def copy(source: BinaryIO, target: BinaryIO) -> Measured:
 
 
 def _pump(source: BinaryIO, target: BinaryIO | None) -> Measured:
-    hasher, size = hashlib.sha256(), 0
+    passing = Measuring()
     while chunk := source.read(CHUNK):
-        hasher.update(chunk)
-        size += len(chunk)
+        passing.add(chunk)
         if target is not None:
             target.write(chunk)
-    return Measured(size, hasher.hexdigest())
+    return passing.measured

@@ -6,6 +6,7 @@ synchronous ones (a worker) are followed by the same code.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Threads that talk to runtimes, at most.
 _ENGINE_THREADS: Final = 8
+#: Of these, those that may wait for an engine to tell the end of a job.
+_AWAITED: Final = 2
 #: A crew without anybody to follow ends its thread after so many seconds.
 _IDLE_S: Final = 30.0
 #: Longest wait between two attempts to reach a ledger that is down.
@@ -51,6 +54,7 @@ class Crew:
         self._failed: dict[Follow, int] = {}
         self._saved: dict[str, int] = {}
         self._due_at: dict[Follow, float] = {}
+        self._awaited: set[Follow] = set()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -123,7 +127,7 @@ class Crew:
 
     def _pause(self, follow: Follow) -> float:
         timing = self.workspace.timing
-        if follow.hasty:
+        if follow.hasty and follow not in self._awaited:
             return timing.hasty_s
         return timing.eager_s if follow.eager else timing.poll_s
 
@@ -175,7 +179,24 @@ class Crew:
         known = [(follow, attempts[follow.attempt.id]) for follow in follows if follow.attempt.id in attempts]
         for done in [self._engines.submit(self._step, follow, attempt, now) for follow, attempt in known]:
             done.result()
+        self._await_ends()
         self._due_at.update({follow: began + self._pause(follow) for follow, _ in known if follow in self._follows})
+
+    def _await_ends(self) -> None:
+        """Have the ends of what was just launched told, of a few at a time; all others' are looked for."""
+        launched = [follow for follow in self._follows if follow.awaitable and follow not in self._awaited]
+        for follow in launched[: _AWAITED - len(self._awaited)]:
+            self._awaited.add(follow)
+            self._engines.submit(self._await_end, follow)
+
+    def _await_end(self, follow: Follow) -> None:
+        try:
+            with contextlib.suppress(DlaError):  # whoever looks finds out what is wrong
+                follow.await_end()
+        finally:
+            self._awaited.discard(follow)
+            self._due_at.pop(follow, None)
+            self._wake.set()
 
     def _is_due(self, follow: Follow, now: float) -> bool:
         """Whether to look at a job: what runs calmly is not looked at whenever another is in a hurry."""

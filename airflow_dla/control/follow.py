@@ -16,9 +16,9 @@ from airflow_dla.control.naming import named
 from airflow_dla.control.resizing import settle
 from airflow_dla.control.silence import answered, written_off
 from airflow_dla.control.workspace import Workspace
-from airflow_dla.errors import Conflict, LaunchRefused, NotReady, PlaceUnavailable
+from airflow_dla.errors import Conflict, JobLost, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt
-from airflow_dla.runtime import Runtime
+from airflow_dla.runtime import Awaits, Runtime
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec, Part
 
 #: An attempt that its runtime does not know is lost when it was not found so many times in a row.
@@ -112,6 +112,7 @@ class Follow:
         self._stopping = False
         self._launching = False
         self._launched_at = float("-inf")
+        self._told = True
         self._silent = False
 
     def step(self, attempt: Attempt, now: float) -> None:
@@ -187,6 +188,20 @@ class Follow:
         return self.attempt.state is AttemptState.RUNNING and time.monotonic() - self._launched_at < _HASTY_S
 
     @property
+    def awaitable(self) -> bool:
+        """Whether `await_end` would tell its end sooner than looking; once after each launch."""
+        grant = self.attempt.grant
+        return self.hasty and not self._told and grant is not None and isinstance(self.workspace.runtimes.get(grant.node), Awaits)
+
+    def await_end(self) -> None:
+        """Return as soon as what was just launched may have ended, or when it is no news any more."""
+        self._told = True
+        assert self.attempt.grant is not None
+        runtime = self.workspace.runtime(self.attempt.grant.node)
+        assert isinstance(runtime, Awaits)
+        runtime.await_end(self.attempt.id, _HASTY_S)
+
+    @property
     def _launching_now(self) -> bool:
         return self._launching and self.attempt.state is AttemptState.LAUNCHING
 
@@ -231,7 +246,10 @@ class Follow:
         except LaunchRefused as refused:
             self._finish(Exit(reason=ExitReason.REFUSED, message=str(refused)))
             return
-        self._launched_at = time.monotonic()
+        except JobLost as lost:
+            self._finish(Exit(reason=ExitReason.LOST, message=str(lost)))
+            return
+        self._launched_at, self._told = time.monotonic(), False
         self._say(f"Launched attempt {self.attempt.number} ({self.attempt.id}).")
         self.workspace.metrics.incr("dla.job.launched")
         if self.attempt.granted_at is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from airflow_dla.allocation import Policy
 from airflow_dla.artifacts import Store
@@ -13,7 +14,10 @@ from airflow_dla.ledger import FollowerKind, Ledger
 from airflow_dla.registry import Registry
 from airflow_dla.runtime import Discovers, Runtime
 from airflow_dla.specs.node_names import cluster_of
+from airflow_dla.specs.values import mapping, positive, refuse_unknown, seconds
 from airflow_dla.telemetry import Metrics, NoMetrics
+
+_SETTABLE: Final = ("lease", "renew", "reap", "look", "unfollowed", "silent", "bare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,30 @@ class Timing:
     unfollowed_s: float = 1800.0
     silent_s: float = 300.0
     bare_s: float = 600.0
+
+    @classmethod
+    def from_mapping(cls, raw: object, where: str = "timing") -> Timing:
+        """Read what a user may set: ``lease``, ``renew``, ``reap``, ``look``, ``unfollowed``, ``silent``, ``bare``, all optional.
+
+        Raises
+        ------
+        InvalidSpec
+            If a key is unknown, a value is no duration, or a lease does not outlive two renewals.
+
+        Examples
+        --------
+        >>> Timing.from_mapping({"unfollowed": "2h"}).unfollowed_s
+        7200.0
+        """
+        given = mapping(raw, where)
+        refuse_unknown(given, _SETTABLE, where)
+        read = cls(**{f"{name}_s": positive(seconds)(value, f"{where}.{name}") for name, value in given.items()})
+        if read.lease_s < 2 * read.renew_s:
+            raise InvalidSpec(
+                f"{where}: a lease of {read.lease_s:g} s that is renewed every {read.renew_s:g} s expires when one renewal is late; "
+                "make lease at least twice renew"
+            )
+        return read
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_dla.allocation import Policy, read_policy
+from airflow_dla.control import Timing
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.specs import PlaceSpec, Request, public_url
 from airflow_dla.specs.node_names import cluster_of
@@ -21,7 +22,7 @@ from airflow_dla.specs.places import OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WIT
 from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
-FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "jobs_folder", "statsd_host", "statsd_port")
+FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "timing", "jobs_folder", "statsd_host", "statsd_port")
 
 #: What a job asks for when neither operator, agent nor workspace says.
 DEFAULT_REQUEST: Final[Mapping[str, Any]] = {"cpu": 1, "memory": "1GiB"}
@@ -98,6 +99,7 @@ class Settings:
     request : mapping
         Default request of every job.
     policy : `Policy`
+    timing : `Timing`
     statsd : (str, int) or None
     embedded : bool
         Nobody configured it: one host, SQLite and a folder.
@@ -115,6 +117,7 @@ class Settings:
     capacity: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_REQUEST))
     policy: Policy = field(default_factory=Policy)
+    timing: Timing = field(default_factory=Timing)
     statsd: tuple[str, int] | None = None
     embedded: bool = False
 
@@ -243,6 +246,7 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
         capacity=_json(extra.get("capacity", {}), f"{where}.capacity"),
         request=_request(extra.get("request"), f"{where}.request"),
         policy=read_policy(_json(extra.get("allocation", {}), f"{where}.allocation"), f"{where}.allocation"),
+        timing=Timing.from_mapping(_json(extra.get("timing", {}), f"{where}.timing"), f"{where}.timing"),
         statsd=_statsd(extra, where),
     )
     _refuse_same_nodes(settings, f"{where}.places")

@@ -190,6 +190,7 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
         host=host,
         kind=kind,
         policy=settings.policy,
+        timing=settings.timing,
         metrics=StatsdMetrics(*settings.statsd) if settings.statsd else AirflowMetrics(),
         discovered=discovered,
         everywhere=settings.everywhere,

@@ -80,7 +80,7 @@ def _told(tx: Transaction, ids: Collection[str], decision: Decision, *, holder: 
 def run_round(database: Database, decide: rounds.Decide, *, holder: str, lease_s: float, force: bool) -> Round:
     """Run one allocation round, or find that there is nothing to do: without a lock, or after whoever did it."""
     if force:
-        return database.exclusive(rounds.run, decide, holder=holder, lease_s=lease_s, force=True)
+        return database.draft(rounds.run, decide, holder=holder, lease_s=lease_s, force=True)
 
     def take_part(tx: Transaction) -> Round:
         while not tx.leads:
@@ -90,7 +90,8 @@ def run_round(database: Database, decide: rounds.Decide, *, holder: str, lease_s
             tx.begin()
         return rounds.run(tx, decide, holder=holder, lease_s=lease_s, force=False)
 
-    return database.read(rounds.idle) or database.turn(take_part)
+    # A job that it grants is launched, and a trigger's grant told to Airflow, only after more was written: `begin_launch`, `renew`.
+    return database.read(rounds.idle) or database.draft_turn(take_part)
 
 
 def request(tx: Transaction, wanted: Sequence[Demand]) -> None:

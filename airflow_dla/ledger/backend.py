@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Engine
 from airflow_dla.ledger.transaction import Transaction
 
 #: How a transaction begins: to read; for one statement alone; to write rows of its own; under
-#: the ledger's lock; under it unless somebody has it; to read after whoever has it.
-Mode = Literal["read", "single", "write", "exclusive", "turn", "after"]
+#: the ledger's lock; under it unless somebody has it. A draft is what nobody beyond the processes
+#: that share the ledger learns of before more is written: where all of them lose their power
+#: together it need not have reached the disk.
+Mode = Literal["read", "single", "write", "exclusive", "turn", "exclusive draft", "turn draft"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,14 @@ class Database:
         """Run an operation under the ledger's lock if nobody has it, or without it: the transaction says which (`leads`)."""
         return self._run("turn", lambda tx: operation(tx, *args, **kwargs))
 
+    def draft(self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation like `exclusive`; a power cut may take it back, unless more was written since."""
+        return self._run("exclusive draft", lambda tx: operation(tx, *args, **kwargs))
+
+    def draft_turn(self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation like `turn`; a power cut may take it back, unless more was written since."""
+        return self._run("turn draft", lambda tx: operation(tx, *args, **kwargs))
+
     def single(self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation of one statement, which is a transaction of its own."""
         return self._run("single", lambda tx: operation(tx, *args, **kwargs))
@@ -92,7 +100,7 @@ class Database:
         if check and not self._checked:
             self._check(engine)
         with engine.connect() as connection:
-            connection.execution_options(dla_write=mode not in {"read", "single"})
+            connection.execution_options(dla_mode=mode)
             with connection.begin():
                 tx = self.backend.begin(connection, mode)
                 answer = operation(tx)

@@ -24,7 +24,7 @@ _LOCK: Final = 0x646C6101
 # thrown out and frees its locks.
 _LIMITS: Final = "set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 _TIME: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-_LOCKS: Final[dict[Mode, str]] = {
+_LOCKS: Final = {
     "write": f"SELECT {_LIMITS}, false, {_TIME}",
     "exclusive": f"SELECT {_LIMITS}, pg_advisory_xact_lock({_LOCK}) IS NOT NULL, {_TIME}",
     "turn": f"SELECT {_LIMITS}, pg_try_advisory_xact_lock({_LOCK}), {_TIME}",
@@ -118,8 +118,9 @@ class Postgres:
         if mode == "read":
             begin = [("BEGIN ISOLATION LEVEL REPEATABLE READ", None)]
         limits = (f"{int(self.options.wait_s * 1000)}ms", _IDLE)
-        if mode in _LOCKS:
-            begin.append((_LOCKS[mode], limits))
+        # A draft is as durable as the rest: the server's power may be cut without that of those who have read it.
+        if lock := _LOCKS.get(mode.removesuffix(" draft")):
+            begin.append((lock, limits))
 
         def now() -> float:
             return float(connection.exec_driver_sql(f"SELECT {_TIME}").scalar_one())

@@ -150,7 +150,9 @@ class SqlLedger(Ledger):
 
     def open_attempt(self, spec: JobSpec, *, node: str | None = None, deferred: bool = False) -> Attempt:
         """Return the attempt to follow for a task."""
-        return self._db.exclusive(attempts.open_attempt, spec, node=node, deferred=deferred)
+        if deferred:  # a trigger will name it, in another database
+            return self._db.exclusive(attempts.open_attempt, spec, node=node, deferred=True)
+        return self._db.draft(attempts.open_attempt, spec, node=node, deferred=False)
 
     def attempts(self, ids: Iterable[str]) -> dict[str, Attempt]:
         """Return attempts by id."""

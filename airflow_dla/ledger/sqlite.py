@@ -24,6 +24,10 @@ _NOW: Final = (
     "SELECT unixepoch('subsec')" if sqlite3.sqlite_version_info >= _SUBSECONDS_SINCE else "SELECT (julianday('now') - 2440587.5) * 86400.0"
 )
 
+#: Modes that write nothing, and those whose commits need not reach the disk at once; no mode: whether there is a ledger.
+_READS: Final = (None, "read", "single")
+_DRAFTS: Final = ("exclusive draft", "turn draft")
+
 #: By the beginning of SQLite's error name: what is wrong, and the way out.
 _FAILURES: Final = {
     "SQLITE_FULL": ("the disk is full", "free space on the file system of {folder}; nothing was half-written"),
@@ -48,7 +52,9 @@ class Sqlite:
     Commits are durable (``synchronous=FULL``): WAL with ``NORMAL`` may forget the last
     commits in a power cut, and Airflow may already know a model version or a delivered
     result that the ledger would then number or run a second time. The price is one
-    ``fsync`` of the log for each commit.
+    ``fsync`` of the log for each commit. A draft is committed with ``NORMAL``: the next
+    durable commit brings it to the disk, and a power cut before that ends everybody who
+    has read it.
 
     Parameters
     ----------
@@ -98,15 +104,17 @@ class Sqlite:
     def _set_up(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA synchronous={'FULL' if self.options.durable else 'NORMAL'}")
         cursor.close()
 
     def _begin(self, connection: Connection) -> None:
         raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-        if connection.get_execution_options().get("dla_write"):
-            _begin_write(raw, self.options.wait_s)
-        else:
+        mode: Mode | None = connection.get_execution_options().get("dla_mode")
+        if mode in _READS:
             raw.execute("BEGIN DEFERRED")
+        else:
+            lasts = self.options.durable and mode not in _DRAFTS
+            raw.execute(f"PRAGMA synchronous={'FULL' if lasts else 'NORMAL'}")
+            _begin_write(raw, self.options.wait_s)
 
     def exists(self) -> bool:
         """Whether the file is there; asking SQLite would create it."""

@@ -104,6 +104,8 @@ class Runtime(Protocol):
             While an image is pulled or inputs are fetched: the caller asks again, soon.
         LaunchRefused
             If the place will not run it; says which rule, or what is missing.
+        JobLost
+            If its node cannot, for a fault of its own: the attempt is over, another one may do.
         """
 
     def status(self, attempt: str) -> Status:
@@ -161,6 +163,20 @@ class Discovers(Protocol):
         ------
         PlaceUnavailable
             If nobody answers for them.
+        """
+
+
+@runtime_checkable
+class Awaits(Protocol):
+    """What a place can do besides whose ends are told by what runs them, sooner than by looking."""
+
+    def await_end(self, attempt: str, timeout_s: float) -> None:
+        """Return as soon as an attempt may have ended, or after so many seconds; `status` says whether it has.
+
+        Raises
+        ------
+        PlaceUnavailable
+            If the engine does not answer.
         """
 
 

@@ -26,7 +26,8 @@ sees; the runtime and the mate talk there:
 
 =================== ==========================================================
 ``job.json``        `JobFile`, of which the container has a copy
-``stop.json``       as above
+``stop.json``       as above, with ``at``, seconds; where the mate wants it also ``why``, and
+                    the ``grace_s`` until it is killed
 ``mate.json``       `KeeperFile` of the mate
 ``fetched.json``    ``{}`` when all is in place, or ``{"error": [reason, message]}``
 ``container.json``  ``{"id": …}``, written by the runtime once there is one

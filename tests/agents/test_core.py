@@ -97,7 +97,7 @@ def test_usage():
     """Anything but a role is refused with the usage."""
     done = subprocess.run([sys.executable, str(AGENTS), "fly"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "run|keep|enter|beside|inside JOBDIR, got 'fly'" in done.stderr
+    assert "run|keep|enter|inside|beside|fetch|stay|door JOBDIR, got 'fly'" in done.stderr
 
 
 def test_keeper_is_small(copied: Path):

@@ -1,7 +1,8 @@
 """The ledger gone, then the triggerer gone, under live jobs in containers: killed, granted twice, failed.
 
-Usage: ``python tests/bench/bench_docker_outage.py [JOBS] [LEDGER_S] [TRIGGERER_S]`` (20 jobs, 60 s and 90 s by default: longer than
-leases last; with the repository's root and ``tests`` on PYTHONPATH). Needs an engine (DOCKER_HOST) and PostgreSQL's binaries.
+Usage: ``python tests/bench/bench_docker_outage.py [JOBS] [LEDGER_S] [TRIGGERER_S] [FACTOR]`` (20 jobs, 60 s and 90 s by default:
+longer than leases last; with the repository's root and ``tests`` on PYTHONPATH). FACTOR compresses time: leases, and all that is waited
+for, are shorter by it, so ``200 60 180 10`` is a triggerer gone for half an hour. Needs an engine (DOCKER_HOST) and PostgreSQL's binaries.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from fixtures_postgres import PostgresServer, binaries
 from system.containers import ContainerAirflow, container_airflow
 from system.crowd import Crowd
 
+from airflow_dla.control import Timing
 
-def main(jobs: int, ledger_s: float, triggerer_s: float) -> int:
+
+def main(jobs: int, ledger_s: float, triggerer_s: float, factor: float) -> int:
     """Take away one after the other; return 0 when no job noticed."""
     engine, found = answering(), binaries()
     if engine is None or found is None:
         sys.exit("a Docker engine (DOCKER_HOST) and PostgreSQL's binaries are needed")
     server = PostgresServer(found)
     try:
-        with container_airflow(engine, image(engine, BASE), ledger_url=server.url(server.create())) as airflow:
+        with container_airflow(engine, image(engine, BASE), ledger_url=server.url(server.create()), timing=compressed(factor)) as airflow:
             crowd = Crowd(airflow, jobs, pace=1.0)
             crowd.wait_followed(timeout=300 + 10 * jobs)
             before = containers(airflow)
@@ -44,10 +47,17 @@ def main(jobs: int, ledger_s: float, triggerer_s: float) -> int:
     finally:
         server.remove()
     sys.stdout.write(
-        f"{jobs} jobs, ledger gone {ledger_s:.0f} s, triggerer gone {triggerer_s:.0f} s: 0 killed, "
+        f"{jobs} jobs, ledger gone {ledger_s:.0f} s, triggerer gone {triggerer_s:.0f} s, time {factor:g} times as fast: 0 killed, "
         f"{sum(count > 1 for count in given.values())} granted twice, tries {dict(tries)}, ends known after {max(late):.1f} s at most\n"
     )
     return int(set(given.values()) != {1} or set(tries) != {1} or not after <= set(crowd.labels))
+
+
+def compressed(factor: float) -> dict[str, float]:
+    """Return how long is waited for what, all of it shorter by a factor."""
+    usual = Timing()
+    names = ("lease", "renew", "reap", "look", "unfollowed", "silent", "bare")
+    return {name: getattr(usual, f"{name}_s") / factor for name in names}
 
 
 def containers(airflow: ContainerAirflow) -> set[str]:
@@ -65,5 +75,5 @@ def watch(airflow: ContainerAirflow, expected: set[str], seconds: float) -> None
 
 
 if __name__ == "__main__":
-    given = [float(word) for word in sys.argv[1:]] + [20.0, 60.0, 90.0][len(sys.argv) - 1 :]
-    sys.exit(main(int(given[0]), given[1], given[2]))
+    given = [float(word) for word in sys.argv[1:]] + [20.0, 60.0, 90.0, 1.0][len(sys.argv) - 1 :]
+    sys.exit(main(int(given[0]), *given[1:]))

@@ -12,9 +12,27 @@ from fakes.flaky_ledger import FlakyLedger, with_ledger
 from fakes.runtime import FakeRuntime
 from fixtures_workspace import job_spec
 
-from airflow_dla.control import Crew, Follow, Listener, Workspace
+from airflow_dla.control import Crew, Follow, Listener, Workspace, run_round
+from airflow_dla.errors import DlaError, PlaceUnavailable
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import AttemptState, ExitReason
+
+
+class TellingRuntime(FakeRuntime):
+    """Tells ends when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Event()
+        self.awaited: list[str] = []
+        self.silence: DlaError | None = None
+
+    def await_end(self, attempt: str, timeout_s: float) -> None:
+        """Wait for `told`."""
+        self.awaited.append(attempt)
+        if self.silence is not None:
+            raise self.silence
+        self.told.wait(timeout_s)
 
 
 def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -103,6 +121,47 @@ def test_leases_are_renewed_while_jobs_run(workspace: Workspace, fake_runtime: F
     until(lambda: attempt in fake_runtime.attempts)
     (before,) = workspace.ledger.leases()
     until(lambda: workspace.ledger.leases()[0].expires_at > before.expires_at)
+
+
+def test_what_is_granted_is_launched_before_leases_are_renewed(workspace: Workspace) -> None:
+    """Nothing is written before the launch that it can do without; all who are followed are renewed in the same turn."""
+    counting = FlakyLedger(workspace.ledger)
+    crew = Crew(with_ledger(workspace, counting))
+    opened = workspace.ledger.open_attempt(job_spec("t"))
+    run_round(workspace)
+    crew._inbox.append(("join", Follow(crew.workspace, workspace.ledger.attempts([opened.id])[opened.id], Listener()), None))
+    crew.turn()
+    assert counting.calls[:3] == ["attempts", "now", "begin_launch"]
+    assert counting.calls.index("renew") > counting.calls.index("record_launch")
+
+
+def test_an_end_that_is_told_is_not_looked_for(workspace: Workspace) -> None:
+    """What a runtime tells in time is looked at once, however often others are looked at meanwhile."""
+    telling, timing = TellingRuntime(), replace(workspace.timing, poll_s=60.0, eager_s=60.0)
+    crew, ended = Crew(replace(workspace, runtimes=dict.fromkeys(workspace.runtimes, telling), timing=timing)), []
+    attempt = workspace.ledger.open_attempt(job_spec("t")).id
+    run_round(workspace)
+    crew.join(Follow(crew.workspace, workspace.ledger.attempts([attempt])[attempt], Listener(ended=ended.append)))
+    until(lambda: telling.awaited == [attempt])
+    time.sleep(0.1)
+    assert telling.looks[attempt] == 0
+    telling.end(attempt)
+    telling.told.set()
+    until(lambda: bool(ended))
+    assert telling.looks[attempt] == 1
+    assert telling.awaited == [attempt]
+
+
+def test_an_end_that_cannot_be_told_is_looked_for(workspace: Workspace) -> None:
+    """A runtime that does not answer is asked to tell once; whoever looks finds the end."""
+    telling = TellingRuntime()
+    telling.silence = PlaceUnavailable("no answer")
+    crew, ended = Crew(replace(workspace, runtimes=dict.fromkeys(workspace.runtimes, telling))), []
+    attempt = follow(crew, "t", ended)
+    until(lambda: telling.looks[attempt] > 2)
+    telling.end(attempt)
+    until(lambda: bool(ended))
+    assert telling.awaited == [attempt]
 
 
 def test_a_ledger_that_is_down_stops_nothing(workspace: Workspace, fake_runtime: FakeRuntime) -> None:

@@ -9,7 +9,7 @@ from fakes.runtime import FakeRuntime
 from fixtures_workspace import job_spec
 
 from airflow_dla.control import Follow, Listener, Timing, Workspace, run_round
-from airflow_dla.errors import LaunchRefused, LedgerUnavailable, NotReady, PlaceUnavailable
+from airflow_dla.errors import JobLost, LaunchRefused, LedgerUnavailable, NotReady, PlaceUnavailable
 from airflow_dla.ledger import Attempt, Decision
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
 
@@ -380,6 +380,18 @@ def test_a_place_that_refuses_ends_the_job(workspace: Workspace, fake_runtime: F
     step(follow)
     assert heard.ended[0].exit == Exit(reason=ExitReason.REFUSED, message="place gpu1 allows no image 'evil'")
     assert workspace.ledger.leases() == ()
+
+
+def test_a_node_that_cannot_start_it(workspace: Workspace, fake_runtime: FakeRuntime) -> None:
+    """A fault of the node is a loss: another attempt follows inside the same try."""
+    follow, heard = begin(workspace)
+    fake_runtime.obstacles = [JobLost("the engine's disk is full; free some on its host")]
+    step(follow)
+    assert follow.attempt.number == 2
+    assert any("the engine's disk is full" in line for line in heard.lines)
+    step(follow)
+    assert follow.attempt.state is AttemptState.RUNNING
+    assert heard.ended == []
 
 
 def test_a_place_that_is_away_for_a_while(workspace: Workspace, fake_runtime: FakeRuntime) -> None:

@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_dla.control import Timing
 from airflow_dla.errors import InvalidSpec, NotFound, SecretExposed
 from airflow_dla.hooks import DlaHook
 from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
@@ -63,6 +64,9 @@ def test_a_password_in_a_url_is_refused_without_repeating_it(extra: dict[str, st
         ({"capacity": "{"}, "must be JSON"),
         ({"allocation": {"strategy": "magic"}}, "must be one of"),
         ({"request": {"cpu": -1}}, "cpu"),
+        ({"timing": {"unfolowed": "1h"}}, "did you mean 'unfollowed'"),
+        ({"timing": {"silent": "soon"}}, "timing.silent must be a duration"),
+        ({"timing": {"lease": 10}}, "make lease at least twice renew"),
         ({"ledger": "mysql://db/x"}, "sqlite:// or postgresql://"),
     ],
 )
@@ -70,6 +74,13 @@ def test_bad_fields_are_named(extra: dict[str, Any], said: str) -> None:
     """The message says which, and what would do."""
     with pytest.raises(InvalidSpec, match=said):
         settings(**extra)
+
+
+def test_how_long_is_waited() -> None:
+    """What is not said is the default; the web UI sends text."""
+    timing = settings(timing='{"unfollowed": "2h", "lease": "30s", "renew": 10}').timing
+    assert timing == Timing(unfollowed_s=7200.0, lease_s=30.0, renew_s=10.0)
+    assert settings().timing == Timing()
 
 
 def test_another_type_of_connection_is_no_workspace() -> None:

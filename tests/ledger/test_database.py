@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from sqlalchemy import create_engine, text
 
 from airflow_dla.errors import InvalidSpec, LedgerUnavailable, LedgerVersion
 from airflow_dla.ledger import SqlLedger, connect
+from airflow_dla.ledger.backend import Options
+from airflow_dla.ledger.database import open_database
 from airflow_dla.ledger.schema import HEAD
 from airflow_dla.ledger.transaction import Transaction
 
@@ -36,6 +39,19 @@ def test_urls_that_name_no_ledger(url: str, message: str) -> None:
     with pytest.raises(InvalidSpec, match=message) as caught:
         connect(url)
     assert "s3cr" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_draft_alone_need_not_reach_the_disk(tmp_path: Path) -> None:
+    """What is told elsewhere is on the disk before that, also on a connection that wrote a draft, and with it all drafts."""
+    database = open_database(f"sqlite:///{tmp_path}/ledger.db", Options(pool_size=1))
+    SqlLedger(database).upgrade()
+
+    def level(tx: Transaction) -> int:
+        return int(tx.connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    full, normal = 2, 1
+    modes = (database.exclusive, database.draft, database.write, database.draft_turn, database.turn)
+    assert [mode(level) for mode in modes] == [full, normal, full, normal, full]
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])

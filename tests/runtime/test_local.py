@@ -269,6 +269,20 @@ def test_out_of_memory(tmp_path: Path, launch: Make, limits: str):
     assert limits == "cgroups" or note == "no cgroup may be made here; memory of 64 MiB watched"
 
 
+def test_disk(local: LocalRuntime, launch: Make):
+    """Who fills more of a disk than was granted is ended at once, and told why."""
+    code = """
+        import os, time
+        def main(job):
+            open(os.environ["TMPDIR"] + "/big", "wb").write(os.urandom(2 << 20))
+            time.sleep(60)
+    """
+    local.submit(launch(code, grant=grant(disk=1 / 1024)))
+    found = ended(local, "job.1")
+    assert found.reason is ExitReason.USER_ERROR
+    assert "0.000977 GiB of disk were granted; remove what it needs no more" in found.message
+
+
 def test_cpu_quota(local: LocalRuntime, launch: Make):
     """Half a CPU is half a CPU, where control groups can say so; a resize is seen by the job."""
     code = """

@@ -36,11 +36,22 @@ class ContainerAirflow:
         Folder of this host that the engine can mount and containers' users can reach.
     ledger_url : str, optional
         Of ``dla_engine``; one of SQLite by default.
+    timing : mapping, optional
+        Of ``dla_engine``.
     env : mapping, optional
         More environment variables of Airflow.
     """
 
-    def __init__(self, engine: Engine, image: str, folder: Path, *, ledger_url: str = "", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        image: str,
+        folder: Path,
+        *,
+        ledger_url: str = "",
+        timing: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.engine, self.folder, self.side = engine, folder, folder / "side"
         self.ledgers = {
             "dla_engine": ledger_url or f"sqlite:///{folder}/engine.db",
@@ -56,13 +67,13 @@ class ContainerAirflow:
             "PYTHONPATH": str(ROOT),
             "DLA_TEST_IMAGE": image,
             "DLA_TEST_SIDE": str(self.side),
-            "AIRFLOW_CONN_DLA_ENGINE": self._connection("dla_engine", AMPLE),
-            "AIRFLOW_CONN_DLA_SCARCE": self._connection("dla_scarce", {"cpu": 1, "memory": "1GiB"}, min_run_s=0, patience_s=0),
+            "AIRFLOW_CONN_DLA_ENGINE": self._connection("dla_engine", AMPLE, timing),
+            "AIRFLOW_CONN_DLA_SCARCE": self._connection("dla_scarce", {"cpu": 1, "memory": "1GiB"}, None, min_run_s=0, patience_s=0),
             **(env or {}),
         }
         self.server = AirflowServer(folder / "airflow", self.dags, env=given)
 
-    def _connection(self, name: str, capacity: Mapping[str, Any], **allocation: Any) -> str:
+    def _connection(self, name: str, capacity: Mapping[str, Any], timing: Mapping[str, Any] | None, **allocation: Any) -> str:
         place = {
             "kind": "docker",
             "url": self.engine.host,
@@ -71,6 +82,7 @@ class ContainerAirflow:
             "policy": {"mounts": [f"{self.side}:rw"]},
         }
         extra = {"ledger": self.ledgers[name], "store": str(self.folder / "store"), "places": {"engine": place}, "allocation": allocation}
+        extra["timing"] = dict(timing or {})
         return json.dumps({"conn_type": "dla", "extra": extra})
 
     def containers(self, workspace: str = "dla_engine", *, running: bool = False, **labels: str) -> list[dict[str, Any]]:

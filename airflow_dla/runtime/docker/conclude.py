@@ -167,6 +167,8 @@ def _why(end: _Ending) -> tuple[ExitReason, str]:
 def _stopped(end: _Ending, stop: Stop) -> str:
     if not end.started_at:
         return f"{stop.reason} before it started"
+    if stop.why:
+        return stop.why
     limit = end.job.run_timeout_s
     if stop.reason is ExitReason.TIMED_OUT and limit is not None and (not end.ended_at or end.ended_at - end.started_at >= limit):
         why = f"ran longer than its run_timeout of {limit:g} s"

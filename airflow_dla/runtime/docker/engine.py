@@ -7,6 +7,7 @@ made again. Every method may be called from several threads at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from airflow_dla.runtime.docker.listings import WORKSPACE, Summary, by_attempt, 
 from airflow_dla.runtime.docker.pulls import Pulls
 from airflow_dla.runtime.docker.sharing import Shared
 from airflow_dla.runtime.docker.streams import LogStream
+from airflow_dla.runtime.wires import Wire
 
 _MAKING_S: Final = 2.0
 _IMAGE_AGE_S: Final = 5.0
@@ -69,6 +71,7 @@ class Engine:
         self._facts_faults = 0
         self._images: dict[str, Shared[Image | None]] = {}
         self._lists: dict[tuple[str, bool], Shared[dict[str, Summary]]] = {}
+        self._made: set[str] = set()
 
     def close(self) -> None:
         """Close the connections that nobody uses now; a later call opens others."""
@@ -107,6 +110,16 @@ class Engine:
             return None
         with self._clients.reading():
             return Summary.from_inspect(document)
+
+    def await_end(self, container: str, timeout_s: float) -> None:
+        """Return when a container may have ended, or after so many seconds; it says nothing of an engine that does not answer."""
+        with self._clients.borrow() as client, contextlib.suppress(OSError, ValueError):
+            response = send(client, "post", "/containers/{0}/wait", container, timeout_s=self._quick_s, stream=True)
+            try:
+                if response.ok:
+                    Wire(response).wait(timeout_s)
+            finally:
+                response.close()
 
     def memory_held(self, container: str) -> int:
         """Return the bytes of memory that a running container holds and the kernel cannot take back."""
@@ -164,7 +177,9 @@ class Engine:
         if not answer.good:
             return self._existing(name, answer)
         with self._clients.reading():
-            return str(answer.document["Id"])
+            made = str(answer.document["Id"])
+        self._made.add(made)
+        return made
 
     def start(self, container: str, *, stdin: bytes | None = None, again: bool = False) -> None:
         """Start a container that never ran, and hand it what it shall read on its standard input.
@@ -177,8 +192,9 @@ class Engine:
         LaunchRefused
             If it cannot run: no such command, not executable, no such device; or it is gone.
         """
-        found = self.inspect(container)
-        if not again and found is not None and found["State"]["Status"] not in _BEFORE_ITS_END:
+        new = container in self._made  # nobody else has had the time to start it
+        self._made.discard(container)
+        if not (new or again or self._may_start(container)):
             return
         with self._clients.borrow() as client:
             attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
@@ -329,6 +345,10 @@ class Engine:
 
     def _ask_listing(self, workspace: str, *, running: bool) -> dict[str, Summary]:
         return by_attempt(self._ask_list(running=running, label=f"{WORKSPACE}={workspace}"))
+
+    def _may_start(self, container: str) -> bool:
+        found = self.inspect(container)
+        return found is None or found["State"]["Status"] in _BEFORE_ITS_END
 
     def _existing(self, name: str, answer: Answer) -> str:
         """Return the id of a container that was not made now; the engine checks the name last, so any refusal may hide it."""

@@ -144,10 +144,16 @@ class Stop:
     reason : `ExitReason`
     at : float
         When, in the seconds of whoever keeps it: a clock that nobody sets.
+    why : str
+        What the job did, where that is the reason.
+    grace_s : float or None
+        Seconds until it is killed; the job's own grace where None.
     """
 
     reason: ExitReason
     at: float
+    why: str = ""
+    grace_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ class Summary:
         Ours and others'.
     created : int
         Seconds since the epoch, by the engine's clock.
+    document : mapping or None
+        All that the engine says of it, where it was asked for this one alone.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Summary:
     status: str
     labels: Mapping[str, str]
     created: int
+    document: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Summary:
@@ -50,7 +53,8 @@ class Summary:
         """Read what the engine says of one container."""
         state = document["State"]["Status"]
         created = int(datetime.fromisoformat(document["Created"]).timestamp())
-        return cls(id=document["Id"], state=state, status=state, labels=document["Config"]["Labels"] or {}, created=created)
+        labels = document["Config"]["Labels"] or {}
+        return cls(id=document["Id"], state=state, status=state, labels=labels, created=created, document=document)
 
     @property
     def alive(self) -> bool:

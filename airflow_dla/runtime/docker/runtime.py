@@ -6,10 +6,10 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from airflow_dla.errors import LaunchRefused, NotReady
+from airflow_dla.errors import JobLost, LaunchRefused, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker import body, command, policy
 from airflow_dla.runtime.docker.conclude import conclude
@@ -77,6 +77,7 @@ class DockerRuntime:
         self._told: set[str] = set()
         self._logs = Logs(engine, ground.log)
         self._changed_at = 0.0
+        self._awaited: set[str] = set()
 
     # --- the contract ---
 
@@ -97,6 +98,8 @@ class DockerRuntime:
             While the image is pulled, inputs are fetched, or another process launches it.
         LaunchRefused
             If the place's policy forbids it, or the engine cannot run the image.
+        JobLost
+            If the engine's host cannot run it: its disk is full, it cannot hand out its GPUs.
         """
         attempt, name = launch.job.attempt, body.name(self._workspace, launch.job.attempt)
         with self._ground.claimed(attempt) as claimed:
@@ -159,6 +162,11 @@ class DockerRuntime:
 
     # --- outside the contract ---
 
+    def await_end(self, attempt: str, timeout_s: float) -> None:
+        """Return as soon as an attempt's container has ended, or after so many seconds; then it is asked for alone."""
+        self.engine.await_end(body.name(self._workspace, attempt), timeout_s)
+        self._awaited.add(attempt)
+
     def enter(self, attempt: str, command: Sequence[str], *, terminal: bool) -> int:
         """Run a command in an attempt's container, by default a shell of its image."""
         return self.engine.enter(body.name(self._workspace, attempt), command, terminal=terminal)
@@ -195,7 +203,7 @@ class DockerRuntime:
     def _try(self, launch: Launch, name: str) -> None:
         try:
             self._launch(launch, name)
-        except LaunchRefused:
+        except (LaunchRefused, JobLost):
             self._ground.finish(launch.job.attempt, succeeded=False, hard=False)  # nobody asks about it again
             raise
 
@@ -219,7 +227,8 @@ class DockerRuntime:
         except LaunchRefused as refused:
             image, state = policy.image_of(launch, self.place), {"Error": str(refused)}
             explained = conclude(launch.job, state, stop=None, hard=False, said=(), tail=b"", metrics={}, staged=None, image=image)
-            raise LaunchRefused(explained.message) from refused
+            error = JobLost if explained.reason is ExitReason.LOST else LaunchRefused
+            raise error(explained.message) from refused
 
     def _create(self, launch: Launch, image: Image, python: str | None, name: str) -> str | None:
         """Create the container; None when its inputs could not be fetched: that is its end, which `status` tells."""
@@ -295,6 +304,9 @@ class DockerRuntime:
         age = 0.0 if fresh else min(since, _NEWER_S if since < _JUST_S else _FRESH_S)
         if attempt in self._over and not fresh:
             return self._over[attempt].found
+        if attempt in self._awaited:
+            self._awaited.discard(attempt)
+            return self.engine.find(body.name(self._workspace, attempt))
         running = self.engine.listing(self._workspace, running=True, max_age_s=age)
         return running.get(attempt) or self.engine.find(body.name(self._workspace, attempt))
 
@@ -331,7 +343,7 @@ class DockerRuntime:
             stop = self._ground.mark_stop(job.attempt, ExitReason.TIMED_OUT)
         if stop is None:
             return
-        if self._ground.now() - stop.at >= job.grace_s:
+        if self._ground.now() - stop.at >= (job.grace_s if stop.grace_s is None else stop.grace_s):
             self.engine.kill(found.id, "SIGKILL")
         elif job.attempt not in self._told:
             self._told.add(job.attempt)
@@ -359,8 +371,9 @@ class DockerRuntime:
         return Status(alive=False, exit=concluded(staged))
 
     def _last_look(self, found: Summary, job: JobFile) -> _Ended:
-        document = self.engine.inspect(found.id)
+        document = found.document or self.engine.inspect(found.id)
         state = {} if document is None else document["State"]
         alone = document is not None and RUNNER not in (document["Config"]["Cmd"] or ())
         tail = self.engine.tail(found.id, _TAIL) if state.get("ExitCode") else b""
-        return _Ended(found=found, state=state, tail=tail, metrics=readings(job.metrics if alone else {}, self._logs.whole(found)))
+        metrics = readings(job.metrics if alone else {}, self._logs.whole(found))
+        return _Ended(found=replace(found, document=None), state=state, tail=tail, metrics=metrics)

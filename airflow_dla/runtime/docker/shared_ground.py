@@ -160,7 +160,10 @@ class SharedGround:
     def stop(self, attempt: str) -> Stop | None:
         """Read ``stop.json``; one of an earlier boot of this host is long past."""
         found = read_json(self._folder(attempt) / "stop.json")
-        return None if found is None else Stop(reason=ExitReason(found["reason"]), at=min(float(found["at"]), self.now()))
+        if found is None:
+            return None
+        at = min(float(found["at"]), self.now())
+        return Stop(reason=ExitReason(found["reason"]), at=at, why=found.get("why", ""), grace_s=found.get("grace_s"))
 
     def mark_stop(self, attempt: str, reason: ExitReason) -> Stop:
         """Write ``stop.json`` unless it is there."""
@@ -278,13 +281,13 @@ class SharedGround:
             if lock is None:
                 return  # it has just been started
             argv = [self._python, str(Path(airflow_dla.__file__).parent / "agents"), "beside", str(folder), str(lock)]
-            handed = {"store": self._store_options, "mounted": sorted(mounted), "owner": list(owner), "publishes": self._publishes}
-            spawn(argv, lock, folder / "mate.log", handed)
+            how = {"store": self._store_options, "publishes": self._publishes, "watches_disk": True}
+            spawn(argv, lock, folder / "mate.log", {**how, "mounted": sorted(mounted), "owner": list(owner)})
 
 
 def _has_mate(job: JobFile, mounted: Collection[str]) -> bool:
-    """Whether a mate goes with a job: also one that only looks, since this host's driver tells how its GPUs are used."""
-    return needs_mate(job, mounted) or bool(job.grant.gpu_ids)
+    """Whether a mate goes with a job: also one that only looks, at its GPUs, or how much of a disk it takes."""
+    return needs_mate(job, mounted) or bool(job.grant.gpu_ids) or "disk" in job.grant.amounts
 
 
 def _job(folder: Path) -> JobFile | None:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from contracts.runtime import job_file, submitted
 
-from airflow_dla.errors import LaunchRefused
+from airflow_dla.errors import JobLost, LaunchRefused
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.runtime import DockerRuntime
-from airflow_dla.specs import Exit, ExitReason
+from airflow_dla.specs import Exit, ExitReason, Grant
 
 Run = Callable[..., Exit]
 
@@ -119,3 +119,12 @@ def test_a_function_needs_a_python(docker: DockerRuntime, bare_image: str):
     """A function for an image without Python is refused, and says what would do."""
     with pytest.raises(LaunchRefused, match="has no python3 on its PATH, which the function work:main needs"):
         submitted(docker, Launch(job=job_file(entrypoint="work:main"), image=bare_image))
+
+
+def test_a_gpu_that_the_engine_cannot_hand_out(docker: DockerRuntime, bare_image: str):
+    """A fault of the engine's host is no fault of the job: it is lost there, and says what would do."""
+    amounts = {"cpu": 0.5, "memory": 0.0625, "gpu": 1.0}
+    grant = Grant(id="job.1", node="laptop", amounts=amounts, gpu_ids=("GPU-1",))
+    with pytest.raises(JobLost, match="install nvidia-container-toolkit|compare nvidia-smi -L"):
+        submitted(docker, Launch(job=job_file("job.1", ["true"], grant=grant), image=bare_image))
+    assert not docker.status("job.1").alive

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.facts import EngineFacts
 from airflow_dla.runtime.docker.runtime import DockerRuntime
-from airflow_dla.specs import Exit, Grant
+from airflow_dla.specs import Exit, ExitReason, Grant
 
 Run = Callable[..., Exit]
 
@@ -78,6 +80,23 @@ def test_memory(run: Run, docker: DockerRuntime, base_image: str):
     taken = int(docker.logs("job.1", 0).data.split()[-1])
     assert found.reason.value == "out_of_memory"
     assert 256 * 0.93 <= taken <= 256  # the interpreter holds 7 MiB or so itself
+
+
+def test_disk(run: Run, docker: DockerRuntime, bare_image: str):
+    """Who fills more of /dla than was granted is killed within seconds, grace or not, and told why."""
+    script = "trap '' TERM; cd /dla/out; for i in 1 2 3 4; do head -c 16000000 /dev/urandom > $i; echo $i; sleep 0.3; done; sleep 60"
+    began = time.monotonic()
+    found = run(["sh", "-c", script], bare_image, grant=grant(cpu=0.5, memory=0.0625, disk=32 / 1024), grace_s=60)
+    assert time.monotonic() - began < 20
+    assert found.reason is ExitReason.USER_ERROR
+    assert re.match(r"its files in /dla took 0\.0\d+ GiB and more, 0\.0312 GiB of disk were granted; remove what", found.message)
+    assert docker.logs("job.1", 0).data.startswith(b"1\n2\n")
+
+
+def test_disk_that_is_granted(run: Run, bare_image: str):
+    """A job that stays below its grant is left alone, and a deleted file is room again."""
+    script = "cd /dla/tmp; for i in 1 2 3; do head -c 24000000 /dev/urandom > f; sleep 1.2; rm f; done"
+    assert run(["sh", "-c", script], bare_image, grant=grant(cpu=0.5, memory=0.0625, disk=32 / 1024)).succeeded
 
 
 def test_cpu_set(run: Run, docker: DockerRuntime, base_image: str):

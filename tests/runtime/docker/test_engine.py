@@ -85,6 +85,23 @@ def test_input_of_one_who_died_amid_starting(make: Make, engine: Engine):
     assert engine.stream(container).read(0, last=True) == b"got words\n"
 
 
+def test_the_end_is_told(make: Make, engine: Engine):
+    """Whoever awaits it hears of it at once, waits no longer than he said, and not for what is gone."""
+    container = make("read line", OpenStdin=True, StdinOnce=True)
+    engine.start(container)
+    began = time.monotonic()
+    engine.await_end(container, 0.3)
+    assert 0.25 < time.monotonic() - began < 5.0
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(engine.await_end, container, 30.0)
+        time.sleep(0.1)
+        assert not told.done()
+        assert engine.kill(container, "KILL")
+        told.result(timeout=10.0)
+    assert exited(engine, container) == 137
+    engine.await_end("none-" + container, 30.0)
+
+
 def test_signals(make: Make, engine: Engine):
     """A signal reaches what runs, and only that; there are no others than the kernel's."""
     container = make("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done")

@@ -1,0 +1,38 @@
+"""The helper of a pod that stays beside the job: its mate.
+
+    python CONTROL/agents stay CONTROL {"owner": [UID, GID]}
+
+The first process of a native sidecar, with nothing on standard input. A kubelet sends it
+SIGTERM as soon as the job has ended, which is when its work begins: so it goes on until all
+is published, and leaves earlier only when its follower says so (``leave.json``). Standard
+output says how it is (see `board`). It may be killed and is started again by the same command.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn, Sequence
+
+from . import daemon
+from .fetch import begun, mate
+from .mate import tried
+from .protocol import read_json, write_json
+from .wake import Wake
+
+_LOOK_S = 5.0
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Stay, and publish."""
+    control, options, said = begun(arguments, "mate")
+    wake = Wake(control.path / "leave.json")
+    if not control.published.exists():
+        write_json(control.mate, daemon.identity())
+        _, error = tried(lambda: mate(control, options, said, wake).stage())
+        if error is not None:
+            write_json(control.published, {"outputs": {}, "peaks": {}, "error": error})
+    said.say(published=read_json(control.published))
+    # Who ends while the pod lives is started again, for nothing.
+    while not (wake.asked or wake.terminated):
+        wake.wait(_LOOK_S)
+    os._exit(0)
