@@ -21,7 +21,8 @@ from airflow.sdk.exceptions import AirflowException
 
 from airflow_dla.artifacts import Store
 from airflow_dla.errors import LaunchRefused, MissingExtra, PlaceUnavailable
-from airflow_dla.hooks.settings import RegistryLogin, Settings
+from airflow_dla.hooks.connections import RegistryLogin
+from airflow_dla.hooks.settings import Settings
 from airflow_dla.specs import PlaceSpec
 
 if TYPE_CHECKING:

@@ -10,63 +10,24 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_dla.allocation import Policy, read_policy
 from airflow_dla.control import Timing
 from airflow_dla.errors import InvalidSpec
+from airflow_dla.hooks.connections import ClusterAccess, ConnectionLike, RegistryLogin, cluster_access, registry_login
+from airflow_dla.hooks.places import LOCAL, read_json, read_places, refuse_out_of_store, refuse_same_nodes, refuse_shared_clusters
 from airflow_dla.specs import PlaceSpec, Request, public_url
 from airflow_dla.specs.node_names import cluster_of
-from airflow_dla.specs.places import OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
-from airflow_dla.specs.values import integer, mapping, refuse_unknown, text
+from airflow_dla.specs.places import IN_PLACE, OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
+from airflow_dla.specs.values import integer, refuse_unknown, text
 
 #: Fields of the connection's extra, as the web UI's form names them.
 FIELDS: Final = ("ledger", "store", "places", "capacity", "request", "allocation", "timing", "jobs_folder", "statsd_host", "statsd_port")
 
 #: What a job asks for when neither operator, agent nor workspace says.
 DEFAULT_REQUEST: Final[Mapping[str, Any]] = {"cpu": 1, "memory": "1GiB"}
-
-
-class ConnectionLike(Protocol):
-    """The part of an Airflow connection that is read here."""
-
-    conn_id: str
-    conn_type: str | None
-    host: str | None
-    login: str | None
-    password: str | None
-    port: int | None
-
-    @property
-    def extra_dejson(self) -> dict[str, Any]:
-        """Return the extra fields."""
-
-    def get_uri(self) -> str:
-        """Return the connection as a URI, password included."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryLogin:
-    """How an engine's images are pulled from a registry that asks who wants them.
-
-    Parameters
-    ----------
-    connection : str
-        Id of the Airflow connection it stands in, for messages.
-    registry : str
-        ``host`` or ``host:port``.
-    username, password : str
-    """
-
-    connection: str
-    registry: str
-    username: str
-    password: str = field(repr=False)
-
-
-#: The place of a workspace that names none: processes of Airflow's own hosts.
-LOCAL: Final = PlaceSpec(name="local", kind="local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +52,8 @@ class Settings:
         At most one of them local.
     logins : mapping of place to `RegistryLogin`
         Of the Docker places that name a connection; hold secrets.
+    accesses : mapping of place to `ClusterAccess`
+        Of the Kubernetes places; may hold secrets.
     one_host : bool
         Whether all of Airflow runs on this host.
     capacity : mapping
@@ -112,6 +75,7 @@ class Settings:
     node: str
     places: tuple[PlaceSpec, ...] = (LOCAL,)
     logins: Mapping[str, RegistryLogin] = field(default_factory=dict, repr=False)
+    accesses: Mapping[str, ClusterAccess] = field(default_factory=dict, repr=False)
     one_host: bool = True
     store_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     capacity: Mapping[str, Any] = field(default_factory=dict)
@@ -128,8 +92,13 @@ class Settings:
 
     @property
     def engines(self) -> tuple[PlaceSpec, ...]:
-        """The places whose jobs run in containers."""
+        """The places that are Docker engines."""
         return tuple(place for place in self.places if place.kind == "docker")
+
+    @property
+    def containers(self) -> tuple[PlaceSpec, ...]:
+        """The places whose jobs run in containers."""
+        return tuple(place for place in self.places if place.kind != "local")
 
     def node_of(self, place: PlaceSpec) -> str:
         """Return the name of a place's node as this host reaches it.
@@ -152,8 +121,8 @@ class Settings:
 
     @property
     def everywhere(self) -> frozenset[str]:
-        """The names of the nodes that every host reaches: engines behind an address."""
-        return frozenset(self.node_of(place) for place in self.engines if not place.on_this_host)
+        """The names of the nodes that every host reaches: clusters, and engines behind an address."""
+        return frozenset(self.node_of(place) for place in self.containers if not place.on_this_host)
 
     def folder_of(self, place: PlaceSpec) -> Path:
         """Return the folder of this host where a place's jobs keep their files."""
@@ -161,11 +130,12 @@ class Settings:
 
     def labels_of(self, place: PlaceSpec) -> dict[str, str]:
         """Return the labels by which jobs find the nodes that will do; none where there is only one place to go."""
-        if not self.engines:
+        if not self.containers:
             return {}
-        without = place.image is not None if place.kind == "docker" else any(engine.image for engine in self.engines)
+        without = any(other.image for other in self.containers) if place.kind == "local" else place.image is not None
         return {
-            **({RUNS_IMAGES: "yes"} if place.kind == "docker" else {}),
+            **({RUNS_IMAGES: "yes"} if place.kind != "local" else {}),
+            **({IN_PLACE: place.name} if place.kind == "kubernetes" else {}),
             **({RUNS_WITHOUT_IMAGE: "yes"} if without else {}),
             **({} if self.one_host else {OF_HOST: self.node} if place.on_this_host else {OF_ANY_HOST: "yes"}),
         }
@@ -199,7 +169,7 @@ def named_connections(connection: ConnectionLike) -> tuple[str, ...]:
     """Return the ids of other connections that a ``dla`` connection names, its places' included."""
     extra = connection.extra_dejson
     own = [str(extra[field_]) for field_ in ("ledger", "store") if _is_id(extra.get(field_))]
-    places = _places(extra.get("places"), f"connection {connection.conn_id!r}.places")
+    places = read_places(extra.get("places"), f"connection {connection.conn_id!r}.places")
     return tuple(dict.fromkeys([*own, *(place.connection for place in places if place.connection is not None)]))
 
 
@@ -232,7 +202,7 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
     refuse_unknown(extra, FIELDS, where)
     embedded = embedded_settings(connection.conn_id)
     store_url, store_options = _store(extra, named, embedded.store_url, where)
-    places = _places(extra.get("places"), f"{where}.places")
+    places = read_places(extra.get("places"), f"{where}.places")
     settings = Settings(
         name=connection.conn_id,
         ledger_url=_ledger(extra, named, embedded.ledger_url, where),
@@ -241,93 +211,35 @@ def read_settings(connection: ConnectionLike, named: Mapping[str, ConnectionLike
         jobs_folder=Path(extra.get("jobs_folder", embedded.jobs_folder)),
         node=socket.gethostname(),
         places=places,
-        logins={place.name: _login(named[place.connection]) for place in places if place.connection is not None},
+        logins={place.name: registry_login(named[place.connection]) for place in places if place.kind == "docker" and place.connection},
+        accesses={
+            place.name: cluster_access(place, named[place.connection] if place.connection else None)
+            for place in places
+            if place.kind == "kubernetes"
+        },
         one_host=one_host,
-        capacity=_json(extra.get("capacity", {}), f"{where}.capacity"),
+        capacity=read_json(extra.get("capacity", {}), f"{where}.capacity"),
         request=_request(extra.get("request"), f"{where}.request"),
-        policy=read_policy(_json(extra.get("allocation", {}), f"{where}.allocation"), f"{where}.allocation"),
-        timing=Timing.from_mapping(_json(extra.get("timing", {}), f"{where}.timing"), f"{where}.timing"),
+        policy=read_policy(read_json(extra.get("allocation", {}), f"{where}.allocation"), f"{where}.allocation"),
+        timing=Timing.from_mapping(read_json(extra.get("timing", {}), f"{where}.timing"), f"{where}.timing"),
         statsd=_statsd(extra, where),
     )
-    _refuse_same_nodes(settings, f"{where}.places")
-    _refuse_remote(settings, f"{where}.places")
+    _refuse_together(settings, f"{where}.places")
     return settings
 
 
-def _places(raw: object, where: str) -> tuple[PlaceSpec, ...]:
-    """Read the places by name; the local one alone when nothing is said.
-
-    Raises
-    ------
-    InvalidSpec
-        If two are local, or an engine is named twice.
-    """
-    if raw in (None, ""):
-        return (LOCAL,)
-    given = {name: mapping(place, f"{where}.{name}") for name, place in _json(raw, where).items()}
-    places = tuple(PlaceSpec.from_mapping({**place, "name": name}, f"{where}.{name}") for name, place in given.items())
-    local = [place.name for place in places if place.kind == "local"]
-    if len(local) > 1:
-        raise InvalidSpec(f"{where} names {', '.join(local)} as local: one local place is what one workspace can have")
-    for place in places:
-        same = [other.name for other in places if other.kind == place.kind == "docker" and other.url == place.url]
-        if len(same) > 1:
-            raise InvalidSpec(
-                f"{where}: {' and '.join(same)} are one engine ({place.url}), which would be granted twice; make one place of it"
-            )
-    return places
-
-
-def _refuse_remote(settings: Settings, where: str) -> None:
-    """Refuse an engine on another host that could neither fetch nor publish."""
-    for place in settings.engines:
-        if place.on_this_host:
-            continue
-        if place.helper is None:
-            raise InvalidSpec(
-                f"{where}.{place.name} is at {place.url}, which may not see this host's files, and names no helper; give it the image in "
-                "which inputs are fetched and outputs published there: Python 3.11 or later, fsspec and what speaks to the store"
-            )
-        if place.folder is not None:
-            raise InvalidSpec(f"{where}.{place.name}: {place.url} keeps jobs' files in volumes of its own; drop folder")
-        if urlsplit(settings.store_url).scheme in {"", "file", "local", "memory"}:
-            raise InvalidSpec(
-                f"{where}.{place.name} is at {place.url} and cannot reach the store {settings.store_url}, a folder of this host; name a "
-                "store that both reach, as in s3://bucket/dla, or the socket of an engine on Airflow's own hosts"
-            )
-
-
-def _refuse_same_nodes(settings: Settings, where: str) -> None:
-    nodes = [settings.node_of(place) for place in settings.places]
-    twice = next((place.name for place in settings.engines if nodes.count(settings.node_of(place)) > 1), None)
-    if twice is not None:
-        raise InvalidSpec(f"{where}.{twice}: this host's own node has that name already; name the place otherwise, for example 'docker'")
-
-
-def _login(connection: ConnectionLike) -> RegistryLogin:
-    """Read a connection of type ``docker`` as Airflow's own operator does: a registry, and who asks there."""
-    where = f"connection {connection.conn_id!r}"
-    if connection.conn_type != "docker":
-        raise InvalidSpec(f"{where} is of type {connection.conn_type!r}; a place's registry is a connection of type 'docker'")
-    if not connection.host or not connection.login:
-        raise InvalidSpec(f"{where} must have a host, the registry, and a login; drop it from the place when images need none")
-    registry = f"{connection.host}:{connection.port}" if connection.port else connection.host
-    return RegistryLogin(connection.conn_id, registry, connection.login, connection.password or "")
-
-
-def _json(raw: object, where: str) -> Mapping[str, Any]:
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw)
-        except ValueError as error:
-            raise InvalidSpec(f"{where} must be JSON, got {str(raw)[:80]!r}: {error}") from None
-    return mapping(raw, where)
+def _refuse_together(settings: Settings, where: str) -> None:
+    """Refuse places that cannot be had together, or not with this store."""
+    nodes = {place.name: settings.node_of(place) for place in settings.containers}
+    refuse_same_nodes(nodes, settings.clusters, settings.node if settings.place is not None else None, where)
+    refuse_out_of_store(settings.places, settings.store_url, where)
+    refuse_shared_clusters(settings.places, settings.accesses, where)
 
 
 def _request(raw: object, where: str) -> Mapping[str, Any]:
     if raw is None:
         return dict(DEFAULT_REQUEST)
-    return Request.from_mapping(_json(raw, where), where).to_mapping()
+    return Request.from_mapping(read_json(raw, where), where).to_mapping()
 
 
 def _statsd(extra: Mapping[str, Any], where: str) -> tuple[str, int] | None:

@@ -18,14 +18,17 @@ from airflow_dla.artifacts import Store
 from airflow_dla.control import Crew, Workspace, refresh_nodes
 from airflow_dla.errors import InvalidSpec, NotFound
 from airflow_dla.hooks.docker import docker_runtime, engine_of
+from airflow_dla.hooks.kubernetes import cluster_of
 from airflow_dla.hooks.metrics import AirflowMetrics
-from airflow_dla.hooks.settings import LOCAL, Settings, embedded_settings, named_connections, read_settings
+from airflow_dla.hooks.places import LOCAL
+from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
 from airflow_dla.ledger import FollowerKind, Ledger, connect
 from airflow_dla.registry import LedgerRegistry
 from airflow_dla.runtime import Discovers, Runtime
 from airflow_dla.runtime.capacity import overridden
 from airflow_dla.runtime.docker.nodes import EngineNode, Use
 from airflow_dla.runtime.host import discover, host_id
+from airflow_dla.runtime.kubernetes.discovery import ClusterNodes
 from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs import Node
 from airflow_dla.telemetry import StatsdMetrics
@@ -203,7 +206,7 @@ def _build(settings: Settings, kind: FollowerKind) -> Workspace:
 
 
 def _runtimes(settings: Settings, identity: str, store: Store) -> tuple[dict[str, Runtime], dict[str, Discovers]]:
-    """Return the runtimes of the places that this process can reach, the local one first, and what looks at engines."""
+    """Return the runtimes of the places that this process can reach, the local one first, and what looks at engines and clusters."""
     runtimes: dict[str, Runtime] = {}
     if settings.place is not None:
         # Two workspaces may name one folder, and each stops what it finds in its own without an owner.
@@ -216,6 +219,10 @@ def _runtimes(settings: Settings, identity: str, store: Store) -> tuple[dict[str
         runtimes[node] = docker_runtime(place, settings, identity, store, engine)
         used = taken if place.on_this_host else Use()
         discovered[node] = EngineNode(engine, place=place, name=node, workspace=identity, labels=settings.labels_of(place), taken=used)
+    for place in settings.places:
+        if place.kind == "kubernetes":
+            cluster = cluster_of(place, settings.accesses[place.name])
+            discovered[place.name] = ClusterNodes(cluster, place=place, workspace=identity, labels=settings.labels_of(place))
     return runtimes, discovered
 
 

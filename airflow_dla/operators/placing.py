@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.specs import PlaceSpec
-from airflow_dla.specs.places import OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
+from airflow_dla.specs.places import IN_PLACE, OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ class Placing:
 def placed(settings: Settings, place: str, image: str | None, where: str) -> Placing:
     """Find the places that can run a job, and say so in a way that allocation and followers understand.
 
-    A place that is named is the one. With ``any``, a job with an image goes to the Docker
-    places; where there are none it runs locally, as its author ran it before there were any.
-    A job without an image goes to the local place and to those Docker places that have an
-    image of their own.
+    A place that is named is the one. With ``any``, a job with an image goes to the places that
+    run images, engines and clusters; where there are none it runs locally, as its author ran it
+    before there were any. A job without an image goes to the local place and to those others
+    that have an image of their own.
 
     Of one place that will do, the job is *pinned* to the node, so that whoever cannot reach
-    it knows so before anything is granted. Of several it carries the label that their nodes
-    have in common; nodes that are only declared have it not, and nobody could launch
-    anything there.
+    it knows so before anything is granted; a cluster has many nodes, which have its name as a
+    label. Of several places the job carries the label that their nodes have in common; nodes
+    that are only declared have it not, and nobody could launch anything there.
 
     Where Airflow runs on several hosts, those places that every host reaches are preferred: a
     job there is followed by whoever is free. Where there are none this host's label is asked
@@ -66,10 +66,12 @@ def placed(settings: Settings, place: str, image: str | None, where: str) -> Pla
         If there is no such place, or none can run the job; says what would do.
     """
     fit = _that_fit(settings, place, image, where)
-    in_image = any(found.kind == "docker" for found in fit)
-    note = "" if in_image or not image else f"Image {image} is not used: the job runs in a local process (no Docker place will do)"
+    in_image = any(found.kind != "local" for found in fit)
+    note = "" if in_image or not image else f"Image {image} is not used: the job runs in a local process (no place for images will do)"
     if not settings.one_host:
         fit = [found for found in fit if not found.on_this_host] or fit
+    if len(fit) == 1 and fit[0].kind == "kubernetes":
+        return Placing(None, {IN_PLACE: fit[0].name}, in_image=in_image)
     if len(fit) == 1:
         return Placing(settings.node_of(fit[0]), in_image=in_image, note=note)
     common = {RUNS_IMAGES: "yes"} if image else {RUNS_WITHOUT_IMAGE: "yes"}
@@ -84,12 +86,12 @@ def _that_fit(settings: Settings, place: str, image: str | None, where: str) -> 
     if not named:
         known = ", ".join(found.name for found in settings.places) or "none"
         raise InvalidSpec(f"{where}: policy.place is {place!r}; the places of connection {settings.name!r} are {known}, or say 'any'")
-    engines = [found for found in named if found.kind == "docker"]
+    containers = [found for found in named if found.kind != "local"]
     local = [found for found in named if found.kind == "local"]
-    fit = (engines or local) if image else local + [found for found in engines if found.image]
+    fit = (containers or local) if image else local + [found for found in containers if found.image]
     if not fit:
         raise InvalidSpec(
-            f"{where}: the job has no image, and neither has place {' or '.join(found.name for found in engines)}; "
+            f"{where}: the job has no image, and neither has place {' or '.join(found.name for found in containers)}; "
             "name one with agent(image=…), or give the place an image in the connection"
         )
     return fit

@@ -16,17 +16,6 @@ def node_name(place: str, own: str) -> str:
     return f"{place}.{own}"
 
 
-def own_name(place: str, node: str) -> str | None:
-    """Return what a cluster itself calls a node; None where the node stands for the whole place.
-
-    Examples
-    --------
-    >>> own_name("k8s", "k8s.gpu-1.lab"), own_name("k8s", "k8s")
-    ('gpu-1.lab', None)
-    """
-    return node.removeprefix(f"{place}.") if node != place else None
-
-
 def cluster_of(node: str, clusters: Iterable[str]) -> str | None:
     """Return the cluster that a node belongs to: the one with the longest name, for names may hold dots.
 

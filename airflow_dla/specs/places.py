@@ -20,6 +20,8 @@ SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
 #: Label of nodes that run jobs in images, and of nodes that run jobs which name none.
 RUNS_IMAGES: Final = "images"
 RUNS_WITHOUT_IMAGE: Final = "imageless"
+#: Label of the nodes of a place that has several, with the place's name.
+IN_PLACE: Final = "place"
 #: Label of nodes that only processes of one host can follow, and of nodes that those of every host can.
 OF_HOST: Final = "host"
 OF_ANY_HOST: Final = "any-host"

@@ -14,8 +14,8 @@ pytest.importorskip("airflow.providers.docker", reason="extra docker is not inst
 from fakes.docker_engine import FakeEngine, nothing_in_it
 
 from airflow_dla.errors import LaunchRefused, MissingExtra, PlaceUnavailable
+from airflow_dla.hooks.connections import RegistryLogin
 from airflow_dla.hooks.docker import check_login, clients, engine_of
-from airflow_dla.hooks.settings import RegistryLogin
 from airflow_dla.specs import PlaceSpec
 
 LOGIN = RegistryLogin(connection="registry", registry="reg.example.org:5000", username="dla", password="s3cret")

@@ -242,3 +242,67 @@ def test_reading_makes_no_node(embedded: Path) -> None:
     """A command that only looks does not offer its host's CPUs."""
     assert DlaHook().workspace().ledger.nodes() == ()
     assert len(DlaHook(kind="worker").workspace().ledger.nodes()) == 1
+
+
+def kubernetes(**places: dict[str, Any]) -> dict[str, Any]:
+    """Return such clusters as places; each is reached by the service account of the worker's pod unless it says otherwise."""
+    ways = {"connection", "kubeconfig"}
+    own = {name: {} if ways & place.keys() else {"in_cluster": True} for name, place in places.items()}
+    return {name: {"kind": "kubernetes", **own[name], **place} for name, place in places.items()}
+
+
+def test_a_cluster_is_reached_by_a_connection() -> None:
+    """Which is looked up with the workspace's others; what is secret in it stays out of what is shown."""
+    lab = connection(places=kubernetes(k8s={"connection": "lab_k8s"}))
+    assert named_connections(lab) == ("lab_k8s",)
+    config = json.dumps({"users": [{"user": {"token": "s3cret"}}]})
+    named = Connection(conn_id="lab_k8s", conn_type="kubernetes", extra=json.dumps({"kube_config": config, "namespace": "ml"}))
+    found = read_settings(lab, {"lab_k8s": named}, one_host=False)
+    assert found.accesses["k8s"].namespace == "ml"
+    assert "s3cret" not in repr(found)
+    assert found.logins == {}
+    other = Connection(conn_id="lab_k8s", conn_type="kubernetes", extra=json.dumps({"kube_config": config, "namespace": "other"}))
+    assert read_settings(lab, {"lab_k8s": other}, one_host=False).key != found.key
+
+
+def test_every_host_reaches_every_node_of_a_cluster() -> None:
+    """By the place's name and the node's own."""
+    found = settings(places=kubernetes(k8s={}) | {"here": {"kind": "local"}})
+    assert (found.clusters, found.everywhere) == ({"k8s"}, {"k8s"})
+    assert [found.reaches(node) for node in ("k8s", "k8s.gpu-1.lab", found.node, "k8s2.a", "elsewhere")] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (
+            kubernetes(k8s={"store": "direct"}),
+            "places.k8s: store is direct, and pods cannot reach .*, a folder .*; say relay",
+        ),
+        (kubernetes(k8s={}, **{"k8s.eu": {}}), "places.k8s: its nodes are called k8s.NODE, and 'k8s.eu' might be one of them"),
+        (kubernetes(a={}, b={}), "a and b are one cluster, whose nodes would be granted twice; give them node_selectors"),
+        (kubernetes(a={"namespace": "x"}, b={"namespace": "y"}), "a and b are one cluster"),
+        (kubernetes(a={"node_selector": {"disk": "ssd"}}, b={"node_selector": {"zone": "a"}}), "a and b are one cluster"),
+        (kubernetes(a={"kubeconfig": "/k", "context": "c"}, b={"kubeconfig": "/k", "context": "c"}), "a and b are one cluster"),
+        ({"here": {"kind": "local"}} | kubernetes(**{socket.gethostname(): {}}), "this host's own node has that name already"),
+    ],
+)
+def test_places_that_cannot_be_had_together(places: dict[str, Any], said: str) -> None:
+    """The message says what would do."""
+    with pytest.raises(InvalidSpec, match=said):
+        settings(places=places)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        kubernetes(a={"node_selector": {"pool": "a"}}, b={"node_selector": {"pool": "b", "zone": "x"}}),
+        kubernetes(a={"capacity": {"cpu": 4}}, b={}),
+        kubernetes(a={"allocator": "kueue", "queue": "q"}, b={"allocator": "kueue", "queue": "r"}),
+        kubernetes(a={"kubeconfig": "/k", "context": "c"}, b={"kubeconfig": "/k", "context": "d"}),
+        kubernetes(a={"kubeconfig": "/k"}, b={}),
+    ],
+)
+def test_places_on_one_cluster_that_are_told_apart(places: dict[str, Any]) -> None:
+    """By their nodes, by what each may grant, or because somebody else grants."""
+    assert len(settings(places=places).places) == 2

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.hooks.settings import LOCAL, Settings
+from airflow_dla.hooks.places import LOCAL
+from airflow_dla.hooks.settings import Settings
 from airflow_dla.operators.placing import Placing, placed
 from airflow_dla.specs import PlaceSpec
 
 BARE = PlaceSpec(name="bare", kind="docker", url="unix:///run/a.sock")
 OWN = PlaceSpec(name="own", kind="docker", url="unix:///run/b.sock", image="base")
 FAR = PlaceSpec(name="far", kind="docker", url="tcp://gpu1:2376", image="base", helper="base")
+CLUSTER = PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True)
+BASED = PlaceSpec(name="eks", kind="kubernetes", kubeconfig="/k", image="base")
 FARTHER = PlaceSpec(name="farther", kind="docker", url="ssh://dla@gpu2", image="base", helper="base")
 
 
@@ -36,6 +39,11 @@ def settings(*places: PlaceSpec, one_host: bool = True) -> Settings:
         ((LOCAL, OWN), "any", None, Placing(None, {"imageless": "yes"}, in_image=True)),
         ((LOCAL, BARE, OWN), "any", "img", Placing(None, {"images": "yes"}, in_image=True)),
         ((BARE, OWN), "any", None, Placing("own", in_image=True)),
+        ((LOCAL, CLUSTER), "any", "img", Placing(None, {"place": "k8s"}, in_image=True)),
+        ((LOCAL, CLUSTER), "any", None, Placing("h")),
+        ((CLUSTER, BASED), "any", None, Placing(None, {"place": "eks"}, in_image=True)),
+        ((LOCAL, BASED), "any", None, Placing(None, {"imageless": "yes"}, in_image=True)),
+        ((BARE, CLUSTER), "any", "img", Placing(None, {"images": "yes"}, in_image=True)),
     ],
 )
 def test_where_a_job_may_go(places: tuple[PlaceSpec, ...], asked: str, image: str | None, expected: Placing) -> None:
@@ -59,20 +67,22 @@ def test_on_several_hosts_a_job_goes_where_every_host_can_follow() -> None:
     assert placed(spread, "far", None, "t").node == "far"
     assert placed(settings(LOCAL, OWN, FAR, one_host=False), "any", "img", "t").node == "far"
     assert placed(settings(LOCAL, OWN, FAR), "any", "img", "t").labels == {"images": "yes"}
+    assert placed(settings(LOCAL, OWN, CLUSTER, one_host=False), "any", "img", "t").labels == {"place": "k8s"}
+    assert placed(settings(FAR, CLUSTER, one_host=False), "any", "img", "t").labels == {"images": "yes", "any-host": "yes"}
     assert placed(spread, "any", "img", "t").labels.items() <= spread.labels_of(FAR).items()
     assert not placed(spread, "any", "img", "t").labels.items() <= spread.labels_of(OWN).items()
 
 
 @pytest.mark.parametrize("one_host", [True, False])
 @pytest.mark.parametrize("image", [None, "img"])
-@pytest.mark.parametrize("places", [(LOCAL, OWN), (LOCAL, BARE, OWN), (BARE, OWN)])
+@pytest.mark.parametrize("places", [(LOCAL, OWN), (LOCAL, BARE, OWN), (BARE, OWN), (LOCAL, CLUSTER)])
 def test_the_nodes_that_have_the_labels_are_those_that_will_do(places: tuple[PlaceSpec, ...], image: str | None, one_host: bool) -> None:
     """A place's node carries a label exactly where it could run the job."""
     workspace = settings(*places, one_host=one_host)
     found = placed(workspace, "any", image, "t")
     for place in places:
         carried = workspace.labels_of(place)
-        fits = place.kind == "docker" if image else place.kind == "local" or place.image is not None
+        fits = place.kind != "local" if image else place.kind == "local" or place.image is not None
         if found.node is None:
             assert fits == (found.labels.items() <= carried.items())
         else:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.cli.checks.check import Check
+from airflow_dla.hooks.connections import RegistryLogin
 from airflow_dla.hooks.docker import check_login, clients
-from airflow_dla.hooks.settings import RegistryLogin, Settings
+from airflow_dla.hooks.settings import Settings
 from airflow_dla.ledger import NodeRow
 from airflow_dla.specs import PlaceSpec
 

@@ -92,7 +92,7 @@ class ClusterNodes:
             nodes, _ = self._cluster.list("nodes", cluster_wide=True)
             pods = [] if whole else self._pods(cluster_wide=True)
             return nodes_of(nodes, pods, place, workspace=self._workspace, labels=self._labels, whole=whole)
-        quotas, _ = self._cluster.list("resourcequotas")
+        quotas = self._cluster.list("resourcequotas")[0] if self._cluster.allowed("list", "resourcequotas") else []
         pods = [] if whole else self._pods(cluster_wide=False)
         return (by_quota(quotas, pods, place, workspace=self._workspace, labels=self._labels, whole=whole),)
 

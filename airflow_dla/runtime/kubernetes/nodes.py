@@ -11,16 +11,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.runtime.gpus import gpu_type
+from airflow_dla.runtime.kubernetes.facts import MAIN, Document
+from airflow_dla.runtime.kubernetes.names import WORKSPACE, label
 from airflow_dla.runtime.kubernetes.quantities import Amounts, held_by_pod, held_on_nodes, of_container, quantities
 from airflow_dla.specs import Node, PlaceSpec, mig_profile
 from airflow_dla.specs.node_names import node_name
-
-Document = Mapping[str, Any]
-
-#: Label of the pods of a workspace, with its identity.
-WORKSPACE: Final = "airflow-dla/workspace"
-#: The container of our pods that has the grant.
-MAIN: Final = "main"
 
 _GIB: Final = 2**30
 #: What is granted of anything is told to so small a part of it.
@@ -65,10 +60,16 @@ def our_amounts(theirs: Amounts, names: Mapping[str, str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name, amount in theirs.items():
-        ours = names.get(name) or (name.removeprefix("nvidia.com/") if name.startswith(_MIG) else "")
-        if ours and (ours in names.values() or mig_profile(ours)):
+        ours = names.get(name) or _slice(name)
+        if ours:
             found[ours] = found.get(ours, 0.0) + max(0, math.floor(amount / _UNITS.get(ours, 1) * _GRAIN)) / _GRAIN
     return found
+
+
+def _slice(name: str) -> str:
+    """Return our name of NVIDIA's slices, empty for anything else; a cluster cannot write the plus of ``1g.10gb+me``."""
+    found = name.removeprefix("nvidia.com/").replace(".me", "+me") if name.startswith(_MIG) else ""
+    return found if mig_profile(found) else ""
 
 
 def capacity_of(node: Document, held: Amounts, names: Mapping[str, str]) -> dict[str, float]:
@@ -139,7 +140,7 @@ def nodes_of(
 
 def is_ours(pod: Document, workspace: str) -> bool:
     """Whether a pod is an attempt of the workspace."""
-    return (pod["metadata"].get("labels") or {}).get(WORKSPACE) == workspace
+    return (pod["metadata"].get("labels") or {}).get(WORKSPACE) == label(workspace)
 
 
 def _beside_grants(pod: Document, workspace: str) -> dict[str, float]:

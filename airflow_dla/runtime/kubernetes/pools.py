@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.runtime.kubernetes.nodes import Document, is_ours, our_amounts, resource_names
+from airflow_dla.runtime.kubernetes.facts import Document
+from airflow_dla.runtime.kubernetes.nodes import is_ours, our_amounts, resource_names
 from airflow_dla.runtime.kubernetes.quantities import held_by_pod, quantities
 from airflow_dla.specs import Node, PlaceSpec
 from airflow_dla.specs.resources import amounts

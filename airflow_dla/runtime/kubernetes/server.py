@@ -139,7 +139,7 @@ class Server:
         with self._turn:
             if self._made is None:
                 self._made = self._connect()
-            headers = {**self._made.default_headers, "Accept": "application/json", "User-Agent": "airflow-dla"}
+            headers = {**self._made.default_headers, "Accept": "application/json, */*", "User-Agent": "airflow-dla"}
             self._made.update_params_for_auth(headers, [], ["BearerToken"])
             return self._made, headers
 

@@ -14,7 +14,9 @@ from fakes.docker_engine import FakeEngine, nothing_in_it
 
 from airflow_dla.cli.checks import guarded
 from airflow_dla.cli.checks.engines import check_engine, check_forgotten, check_offered_once, check_registry, engine_found
-from airflow_dla.hooks.settings import LOCAL, RegistryLogin, Settings
+from airflow_dla.hooks.connections import RegistryLogin
+from airflow_dla.hooks.places import LOCAL
+from airflow_dla.hooks.settings import Settings
 from airflow_dla.ledger import NodeRow
 from airflow_dla.specs import Node, PlaceSpec
 

@@ -52,6 +52,7 @@ def test_slices_of_gpus_are_granted_by_profile() -> None:
     """Under NVIDIA's name, or the place's; other vendors' devices are GPUs where the place says so."""
     sliced = node(**{"nvidia.com/mig-1g.10gb": "7", "nvidia.com/gpu": "0"})
     assert left([sliced])["k8s.n1"].capacity | {"gpu": 0.0} == {"cpu": 8.0, "memory": 32.0, "gpu": 0.0, "mig-1g.10gb": 7.0}
+    assert left([node(**{"nvidia.com/mig-1g.10gb.me": "1", "nvidia.com/mig-mixed": "1"})])["k8s.n1"].capacity["mig-1g.10gb+me"] == 1.0
     other = replace(PLACE, gpu_resource="amd.com/gpu", resources={"mig-3g.40gb": "example.com/half"})
     found = left([node(**{"amd.com/gpu": "8", "example.com/half": "2", "nvidia.com/gpu": "1"})], place=other)["k8s.n1"]
     assert found.capacity == {"cpu": 8.0, "memory": 32.0, "gpu": 8.0, "mig-3g.40gb": 2.0}
