@@ -21,7 +21,7 @@ from airflow_dla.runtime.kubernetes.facts import MAIN
 from airflow_dla.runtime.kubernetes.overrides import asked
 from airflow_dla.runtime.kubernetes.template import merged
 from airflow_dla.runtime.kubernetes.volumes import volumes
-from airflow_dla.specs import Exit, Grant, PlaceSpec
+from airflow_dla.specs import Exit, Grant, JobFile, PlaceSpec
 
 #: We collect ourselves; an object that nobody collects is removed so long after, s.
 _BACKSTOP_S: Final = 86_400
@@ -80,7 +80,7 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
             "suspend": bool(launch.secrets) or place.allocator == "kueue",
             "template": {
                 "metadata": {
-                    "labels": {**more.get("labels", {}), **labels},
+                    "labels": {**more.get("labels", {}), **labels, **_members(launch.job)},
                     "annotations": {**more.get("annotations", {}), names.ATTEMPT: attempt, **told},
                 },
                 "spec": template["spec"],
@@ -233,6 +233,10 @@ def _once(place: PlaceSpec) -> dict[str, Any]:
 
 def _queue(place: PlaceSpec) -> dict[str, str]:
     return {names.QUEUE: place.queue} if place.allocator == "kueue" and place.queue else {}
+
+
+def _members(job: JobFile) -> dict[str, str]:
+    return {names.MEMBERS: names.label(job.part.run_id)} if job.part is not None else {}
 
 
 def _stop(stop: Stop) -> str:
