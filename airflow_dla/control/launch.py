@@ -25,7 +25,8 @@ def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | 
     """
     begun = attempt
     if not _is_begun(workspace, attempt):
-        begun = workspace.ledger.begin_launch(attempt.id, holder=workspace.follower, lease_s=workspace.timing.lease_s)
+        near = attempt.grant is not None and workspace.name_of(attempt.grant.node) not in workspace.everywhere
+        begun = workspace.ledger.begin_launch(attempt.id, holder=workspace.follower, lease_s=workspace.timing.lease_s, near=near)
     assert begun.lease is not None
     grant = begun.lease.target or begun.lease.grant
     runtime = workspace.runtime(grant.node)
