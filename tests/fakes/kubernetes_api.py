@@ -101,7 +101,7 @@ class FakeCluster:
 
     def connect(self, token: str = "") -> Any:
         """Return a new `kubernetes.client.ApiClient` of it."""
-        from kubernetes import client  # noqa: PLC0415 - an optional dependency, slow to load
+        from kubernetes import client
 
         configuration = client.Configuration(host=self.url)
         configuration.proxy = None

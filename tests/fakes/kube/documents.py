@@ -261,6 +261,6 @@ def _parsed(kind: str) -> Any:
 
 @functools.cache
 def _model(name: str) -> Any:
-    from kubernetes.client import models  # noqa: PLC0415 - slow to load
+    from kubernetes.client import models
 
     return getattr(models, name, None)
