@@ -27,6 +27,8 @@ _LOST_AFTER: Final = 3
 _STOP_AGAIN_S: Final = 5.0
 #: Seconds after a launch in which its end is looked for without a pause to speak of.
 _HASTY_S: Final = 1.0
+#: Seconds that most launches take at most.
+_LAUNCHES_S: Final = 60.0
 #: Bytes of log read at once.
 _SLICE: Final = 1 << 20
 
@@ -111,6 +113,7 @@ class Follow:
         self._now = 0.0
         self._stopping = False
         self._launching = False
+        self._launching_since = float("-inf")
         self._launched_at = float("-inf")
         self._told = True
         self._silent = False
@@ -180,7 +183,7 @@ class Follow:
         young = time.monotonic() - self.began < 5.0  # noqa: PLR2004 - quick jobs end within seconds
         lease = self.attempt.lease
         wanted = self.attempt.stop is not None or (lease is not None and lease.target is not None)
-        return young or wanted or self._launching_now or self._missing > 0
+        return young or wanted or self._launching_lately or self._missing > 0
 
     @property
     def hasty(self) -> bool:
@@ -202,8 +205,10 @@ class Follow:
         runtime.await_end(self.attempt.id, _HASTY_S)
 
     @property
-    def _launching_now(self) -> bool:
-        return self._launching and self.attempt.state is AttemptState.LAUNCHING
+    def _launching_lately(self) -> bool:
+        """Whether its launch goes on, and not for so long that a second more does not matter: a cluster may have no room for hours."""
+        going = self._launching and self.attempt.state is AttemptState.LAUNCHING
+        return going and time.monotonic() - self._launching_since < _LAUNCHES_S
 
     def _say(self, text: str) -> None:
         if text != self._said:
@@ -233,6 +238,7 @@ class Follow:
             self._watch()
             return
         if not self._launching:
+            self._launching_since = time.monotonic()
             self._say(f"Granted {grant.text()}: {grant.reason}")
         self._launching = True
         try:

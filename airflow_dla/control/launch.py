@@ -8,7 +8,7 @@ from airflow_dla.control.membership import member_key
 from airflow_dla.control.workspace import Workspace
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime import Launch
-from airflow_dla.specs import Grant, JobFile, Part
+from airflow_dla.specs import AttemptState, Grant, JobFile, Part
 
 
 def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | None = None, part: Part | None = None) -> Attempt:
@@ -23,11 +23,20 @@ def launch(workspace: Workspace, attempt: Attempt, secrets: Mapping[str, str] | 
     Conflict
         If the attempt's stop is wanted, or its grant was taken away meanwhile.
     """
-    begun = workspace.ledger.begin_launch(attempt.id, holder=workspace.follower, lease_s=workspace.timing.lease_s)
+    begun = attempt
+    if not _is_begun(workspace, attempt):
+        near = attempt.grant is not None and workspace.name_of(attempt.grant.node) not in workspace.everywhere
+        begun = workspace.ledger.begin_launch(attempt.id, holder=workspace.follower, lease_s=workspace.timing.lease_s, near=near)
     assert begun.lease is not None
     grant = begun.lease.target or begun.lease.grant
     runtime = workspace.runtime(grant.node)
     return workspace.ledger.record_launch(begun.id, runtime.submit(what_runs(workspace, begun, grant, secrets or {}, part)))
+
+
+def _is_begun(workspace: Workspace, attempt: Attempt) -> bool:
+    """Whether a launch of ours goes on: a place may need hours for it, and asking it again need not be written down."""
+    ours = attempt.lease is not None and attempt.lease.holder == workspace.follower
+    return attempt.state is AttemptState.LAUNCHING and attempt.stop is None and ours
 
 
 def what_runs(workspace: Workspace, attempt: Attempt, grant: Grant, secrets: Mapping[str, str], part: Part | None = None) -> Launch:

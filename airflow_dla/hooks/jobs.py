@@ -12,7 +12,8 @@ from airflow.sdk import BaseHook
 
 from airflow_dla.control import AUTO, Follow, Listener, Workspace, following, foretold, keeping_place, refuse_never_grantable, run_round
 from airflow_dla.errors import JobError, LedgerUnavailable
-from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, resolve_secret
+from airflow_dla.hooks.settings import Settings
+from airflow_dla.hooks.workspace import DlaHook, crew_of, one_host, open_workspace, resolve_secret
 from airflow_dla.ledger import Attempt
 from airflow_dla.specs import AttemptState, Demand, ExitReason, JobSpec
 from airflow_dla.specs.places import OF_HOST
@@ -41,16 +42,24 @@ class JobHook(BaseHook):
     def __init__(self, dla_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.dla_conn_id = dla_conn_id
+        self._settings: Settings | None = None
         self._workspace: Workspace | None = None
         self._follow: Follow | None = None
         self.inherited_until: float | None = None
         self._over = threading.Event()
 
+    @property
+    def settings(self) -> Settings:
+        """What the connection says; it is looked up once."""
+        if self._settings is None:
+            self._settings = DlaHook(self.dla_conn_id).settings()
+        return self._settings
+
     def get_conn(self) -> Workspace:
         """Return the workspace; waits a minute for a ledger that does not answer."""
         if self._workspace is None:
-            hook = DlaHook(self.dla_conn_id, kind="worker")
-            self._workspace = self.until_answered(hook.workspace)
+            settings = self.settings
+            self._workspace = self.until_answered(lambda: open_workspace(settings, "worker"))
         return self._workspace
 
     def until_answered(self, ask: Callable[[], Any]) -> Any:

@@ -90,7 +90,7 @@ def run_round(database: Database, decide: rounds.Decide, *, holder: str, lease_s
             tx.begin()
         return rounds.run(tx, decide, holder=holder, lease_s=lease_s, force=False)
 
-    # A job that it grants is launched, and a trigger's grant told to Airflow, only after more was written: `begin_launch`, `renew`.
+    # A job that it grants is launched elsewhere, a trigger's grant told to Airflow, only after more was written: `begin_launch`, `renew`.
     return database.read(rounds.idle) or database.draft_turn(take_part)
 
 

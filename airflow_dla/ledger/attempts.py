@@ -32,6 +32,7 @@ _WHOLE = (
     .outerjoin(demands_table, demands_table.c.id == attempts.c.id)
     .outerjoin(grants, grants.c.id == attempts.c.id)
 )
+_SOME = _WHOLE.where(attempts.c.id.in_(bindparam("ids", expanding=True)))
 _LAST = _WHOLE.join(jobs, (jobs.c.id == attempts.c.job) & (jobs.c.last == attempts.c.number))
 
 
@@ -111,7 +112,7 @@ def get(tx: Transaction, attempt: str) -> Attempt:
 
 def by_ids(tx: Transaction, ids: Iterable[str]) -> dict[str, Attempt]:
     """Return attempts by id."""
-    found = (row for part in batched(ids) for row in tx.connection.execute(_WHOLE.where(attempts.c.id.in_(part))))
+    found = (row for part in batched(ids) for row in tx.connection.execute(_SOME, {"ids": part}))
     return {row.id: rows.attempt(row) for row in found}
 
 

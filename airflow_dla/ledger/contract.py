@@ -131,8 +131,11 @@ class Ledger(Protocol):
     def jobs(self, *, state: str | None = None, dag: str | None = None, limit: int = 100) -> tuple[Attempt, ...]:
         """Return the last attempt of each job, newest first; ``state`` may be ``live``, a state or an exit reason."""
 
-    def begin_launch(self, attempt: str, *, holder: str, lease_s: float) -> Attempt:
+    def begin_launch(self, attempt: str, *, holder: str, lease_s: float, near: bool = False) -> Attempt:
         """Move a granted attempt to ``launching`` and renew its lease, before the runtime is asked.
+
+        What is launched `near`, on the machine that asks, is gone after a power cut of that
+        machine: a ledger that lies there too may then have forgotten that it began.
 
         Raises
         ------

@@ -166,9 +166,10 @@ class SqlLedger(Ledger):
         """Return the last attempt of each job."""
         return self._db.read(attempts.list_jobs, state=state, dag=dag, limit=limit)
 
-    def begin_launch(self, attempt: str, *, holder: str, lease_s: float) -> Attempt:
+    def begin_launch(self, attempt: str, *, holder: str, lease_s: float, near: bool = False) -> Attempt:
         """Move a granted attempt to ``launching``."""
-        return self._db.exclusive(attempts.begin_launch, attempt, holder=holder, lease_s=lease_s)
+        run = self._db.draft if near else self._db.exclusive
+        return run(attempts.begin_launch, attempt, holder=holder, lease_s=lease_s)
 
     def record_launch(self, attempt: str, handle: Mapping[str, Any]) -> Attempt:
         """Remember the runtime's handle."""

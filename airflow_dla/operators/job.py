@@ -186,7 +186,7 @@ class JobOperator(BaseOperator):
     def _open(self, context: Context) -> Attempt:
         fields, key = self.fields(), job_key(context)
         workspace = self.hook.get_conn()
-        spec = build(fields, key, DlaHook(self.dla_conn_id).settings(), lineage(context))
+        spec = build(fields, key, self.hook.settings, lineage(context))
         last = workspace.ledger.last_attempt(key.id)
         if last is not None and not last.ended and last.stop not in {None, ExitReason.PREEMPTED}:
             self.log.info("Attempt %s is being stopped; waiting for its end", last.id)

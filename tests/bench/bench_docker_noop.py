@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from docker_daemon import Daemon, Engine  # noqa: E402
 from docker_images import BARE, image  # noqa: E402
 from fixtures_airflow import context  # noqa: E402
 from fixtures_docker import answering  # noqa: E402
+from side_by_side import report  # noqa: E402
 
 from airflow_dla.hooks import DlaHook  # noqa: E402
 from airflow_dla.operators import JobOperator  # noqa: E402
@@ -82,16 +82,6 @@ def operators(found: Engine, name: str, network: str) -> tuple[Callable[[int], A
         return docker.execute(context("docker", dag_id=network, run_id=f"r{number}"))
 
     return ours, theirs
-
-
-def report(times: dict[str, list[float]]) -> str:
-    """Write medians, quartiles and the ratio of the medians."""
-    parts = []
-    for what, found in times.items():
-        low, middle, high = statistics.quantiles(found, n=4)
-        parts.append(f"{what} {middle:.3f} s ({low:.3f}-{high:.3f})")
-    ratio = statistics.median(times["ours"]) / statistics.median(times["DockerOperator"])
-    return f"{', '.join(parts)}, ratio {ratio:.3f}"
 
 
 @contextmanager

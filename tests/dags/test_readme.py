@@ -104,8 +104,9 @@ def test_places_are_read_as_shown() -> None:
 
 def test_a_cluster_is_read_as_shown() -> None:
     """The place on Kubernetes of the README is one, and the DAG beside it sends a job there."""
-    places = json.loads(block("json", '"kubernetes"'))["places"]
-    assert [PlaceSpec.from_mapping({"name": name, **place}).kind for name, place in places.items()] == ["kubernetes"]
+    connection = Connection(conn_id="lab", conn_type="dla", extra=block("json", '"kubernetes"'))
+    found = read_settings(connection, {"kubernetes_default": Connection(conn_id="kubernetes_default", conn_type="kubernetes")})
+    places = {place.name for place in found.places if place.kind == "kubernetes"}
     names: dict[str, Any] = {}
     exec(block("python", 'DAG("on_a_cluster"').replace("):", ") as dag:"), names)
     (task,) = names["dag"].tasks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from base64 import b64decode
@@ -18,8 +17,8 @@ from fixtures_kubernetes import ClusterAccess
 
 import airflow_dla
 from airflow_dla.hooks.settings import read_settings
+from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.permissions import PERMISSIONS, Permission
-from airflow_dla.specs import PlaceSpec
 
 DEPLOY = Path(airflow_dla.__file__).parent / "deploy"
 README = DEPLOY.parents[1] / "README.md"
@@ -170,10 +169,8 @@ def test_the_secret_is_what_the_chart_reads(build: Build) -> None:
     ledger = Connection.from_json(held["AIRFLOW_CONN_DLA_LEDGER"], conn_id="dla_ledger")
     workspace = Connection.from_json(held["AIRFLOW_CONN_DLA_DEFAULT"], conn_id="dla_default")
     assert workspace.extra_dejson["ledger"] == ledger.conn_id
-    places = workspace.extra_dejson["places"]
-    assert [PlaceSpec.from_mapping({"name": name, **place}).kind for name, place in places.items()] == ["kubernetes"]
-    extra = {key: value for key, value in workspace.extra_dejson.items() if key != "places"}
-    found = read_settings(Connection(conn_id="dla_default", conn_type="dla", extra=json.dumps(extra)), {"dla_ledger": ledger})
+    found = read_settings(workspace, {"dla_ledger": ledger})
+    assert [(place.kind, place.in_cluster, place.namespace) for place in found.places] == [("kubernetes", True, "airflow-dla")]
     assert found.ledger_url.startswith("postgresql://")
 
 
@@ -182,6 +179,13 @@ def test_the_secret_is_not_built_of_examples() -> None:
     done = kubectl("kustomize", str(DEPLOY / "kubernetes" / "airflow"))
     assert done.returncode != 0
     assert "workspace.json" in done.stderr
+
+
+def test_the_network_knows_our_pods(build: Build) -> None:
+    """Its policies select pods by the labels that they have."""
+    found = {document["metadata"]["name"]: document["spec"]["podSelector"] for document in of_kind(build("base"), "NetworkPolicy")}
+    chosen = {name: [rule["key"] for rule in selector["matchExpressions"]] for name, selector in found.items()}
+    assert chosen == {"airflow-dla-jobs": [names.WORKSPACE], "airflow-dla-members": [names.MEMBERS]}
 
 
 @pytest.mark.kubernetes

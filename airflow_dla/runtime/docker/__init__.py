@@ -22,16 +22,18 @@ What touches the engine and this host:
 
 ``engine`` · ``streams`` · ``pulls``
     calls, logs by byte offset, pulls that go on beside their caller.
-``ground``
+``ground`` · ``shared_ground``
     where the files of attempts lie: a folder of this host that the engine mounts. A mate
-    (``airflow_dla.agents.mate``) fetches into it and publishes from it.
+    (``airflow_dla.agents.mate``) fetches into it and publishes from it; it also samples what
+    the job uses, and has one stopped that takes more of the disk than it was granted.
 ``volume_ground`` · ``shelves`` · ``mates``
-    the same in volumes of an engine on another host, whose mate is a helper container.
+    the same in volumes of an engine on another host, whose mate is a helper container; nobody
+    holds those to a grant of disk.
 ``nodes``
     the engine's machine as a node, less what others use of it.
-``logs`` · ``readings`` · ``interpreters`` · ``entering``
-    logs that outlive their container, metrics read from them, which images have a Python,
-    commands inside a running container.
+``logs`` · ``kept_logs`` · ``readings`` · ``interpreters`` · ``entering``
+    logs that outlive their container, standard error told apart in them, metrics read from
+    them, which images have a Python, commands inside a running container.
 ``runtime``
     the contract of `airflow_dla.runtime.contract`, made of all these.
 

@@ -246,7 +246,8 @@ def _files(
     """Return what may be written where.
 
     A read-only root has nothing to limit; else the grant's ``disk`` limits it where the
-    storage driver can. The attempt's folder is a folder of a host, which has no such limit.
+    storage driver can. The attempt's folder is one of a host, which has no such limit: there
+    its mate looks how much is taken.
     """
     read_only = place.policy.read_only
     disk = {"StorageOpt": {"size": str(round(grant.amounts["disk"] * _GIB))}} if "disk" in grant.amounts else {}

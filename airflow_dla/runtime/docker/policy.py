@@ -92,7 +92,7 @@ def _refuse_volume(volume: Volume, place: PlaceSpec, resolve: Callable[[str], st
     really = resolve(volume.source)
     for path in dict.fromkeys((volume.source, really)):
         via = "" if path == volume.source else f" (it leads to {path})"
-        _refuse_folder(volume, path, via, place, guarded)
+        refuse_folder(volume, path, via, place, guarded)
 
 
 def _refuse_named(volume: Volume, place: PlaceSpec) -> None:
@@ -101,15 +101,27 @@ def _refuse_named(volume: Volume, place: PlaceSpec) -> None:
             f"volume {volume.source!r} for {volume.target} is not for jobs: on place {place.name!r} volumes named {_OURS}* hold other "
             "jobs' files; pass them on as outputs and inputs"
         )
-    if not _matches(volume.source, place.policy.volumes):
+    if not matches(volume.source, place.policy.volumes):
         raise LaunchRefused(
             f"volume {volume.source!r} for {volume.target} is not allowed on place {place.name!r}, "
             f"which allows {_all(place.policy.volumes)}; ask the place's owner to add it to policy.volumes"
         )
 
 
-def _refuse_folder(volume: Volume, path: str, via: str, place: PlaceSpec, guarded: Sequence[str]) -> None:
-    """Refuse a folder of the host that no pattern allows; one that hands over the host must be named word for word."""
+def refuse_folder(volume: Volume, path: str, via: str, place: PlaceSpec, guarded: Sequence[str]) -> None:
+    """Refuse a folder of the host that no pattern allows; one that hands over the host must be named word for word.
+
+    Parameters
+    ----------
+    volume : `Volume`
+    path : str
+        Where it really lies.
+    via : str
+        How the message says so where that is elsewhere.
+    place : `PlaceSpec`
+    guarded : sequence of str
+        Folders that hand over the host, or are not for jobs.
+    """
     is_guarded = _hands_over(path, place, guarded)
     patterns = [_pattern(raw) for raw in place.policy.mounts]
     found = [writes for pattern, writes in patterns if (path == pattern if is_guarded else fnmatchcase(path, pattern))]
@@ -176,7 +188,7 @@ def _refuse_network(network: str, place: PlaceSpec) -> None:
 
 
 def _refuse_user(user: str, place: PlaceSpec) -> None:
-    if user != place.user and not _matches(user, place.policy.users):
+    if user != place.user and not matches(user, place.policy.users):
         raise LaunchRefused(
             f"overrides: user {user!r} is not allowed on place {place.name!r}, which allows {_all(place.policy.users)} besides its own; "
             f"leave it out, or ask the place's owner to add it to policy.users"
@@ -193,7 +205,8 @@ def _refuse_capabilities(wanted: Sequence[str], place: PlaceSpec) -> None:
         )
 
 
-def _matches(value: str, patterns: Iterable[str]) -> bool:
+def matches(value: str, patterns: Iterable[str]) -> bool:
+    """Return whether any pattern allows a value."""
     return any(fnmatchcase(value, pattern) for pattern in patterns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 #: Numbers stand near the beginning or the end of a line; what is longer is not looked through.
@@ -29,7 +29,7 @@ def readings(patterns: Mapping[str, str], pieces: Iterable[bytes]) -> dict[str, 
         return {}
     compiled = {name: re.compile(pattern) for name, pattern in patterns.items()}
     found: dict[str, float] = {}
-    for line in _lines(pieces):
+    for line in lines_of(pieces):
         text = line.decode("utf-8", "replace")
         for name, pattern in compiled.items():
             match = pattern.search(text)
@@ -39,7 +39,14 @@ def readings(patterns: Mapping[str, str], pieces: Iterable[bytes]) -> dict[str, 
     return found
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterable[bytes]:
+def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Yield the lines of a log that comes in pieces, of what is too long the end.
+
+    Examples
+    --------
+    >>> list(lines_of([b"a\nb", b"c\r\nd"]))
+    [b'a', b'bc', b'd']
+    """
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).replace(b"\r", b"\n").split(b"\n")

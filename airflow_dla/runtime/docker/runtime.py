@@ -208,7 +208,9 @@ class DockerRuntime:
             raise
 
     def _launch(self, launch: Launch, name: str) -> None:
-        attempt, found = launch.job.attempt, self.engine.inspect(name)
+        attempt = launch.job.attempt
+        # Without files nobody launched it from here; if somebody did elsewhere the engine will say so, since names are unique.
+        found = self.engine.inspect(name) if self._ground.job(attempt) is not None else None
         if found is not None and found["State"]["Status"] != "created":
             self._ground.began(attempt, found["Id"])  # who started it died before it could say so
             return

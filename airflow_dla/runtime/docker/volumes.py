@@ -78,11 +78,11 @@ def _volume(target: str, value: Any) -> Volume:
     where = f"volumes.{target}"
     source, read_only = _read(value, where)
     if source.startswith("/"):
-        source = _plain_path(source, where)
+        source = plain_path(source, where)
     elif not _NAMED.fullmatch(source):
         rule = "an absolute folder of the engine's host, or a volume's name of A-Z a-z 0-9 _ . -"
         raise InvalidSpec(f"{where}: {source!r} must be {rule}; a relative path means nothing on another host")
-    return Volume(target=_target(target, where), source=source, read_only=read_only)
+    return Volume(target=inside(target, where), source=source, read_only=read_only)
 
 
 def _read(value: Any, where: str) -> tuple[str, bool]:
@@ -95,17 +95,19 @@ def _read(value: Any, where: str) -> tuple[str, bool]:
     return source, _OPTIONS[option]
 
 
-def _plain_path(path: str, where: str) -> str:
+def plain_path(path: str, where: str) -> str:
+    """Check that a path is written the shortest way."""
     shortest = posixpath.normpath(path)
     if path.startswith("//") or (path.rstrip("/") or "/") != shortest:
         raise InvalidSpec(f"{where}: {path!r} must be written without '.', '..' and doubled slashes; write {shortest.replace('//', '/')!r}")
     return shortest
 
 
-def _target(target: str, where: str) -> str:
+def inside(target: str, where: str) -> str:
+    """Check a folder in a container: absolute, written the shortest way, not the job's own."""
     if not target.startswith("/"):
         raise InvalidSpec(f"{where}: {target!r} must be an absolute folder in the container")
-    path = _plain_path(target, where)
+    path = plain_path(target, where)
     taken = next((folder for folder in _TAKEN if overlap(path, folder)), None)
     if taken is not None:
         raise InvalidSpec(f"{where}: {path} cannot be mounted over, {taken} is the job's own or the kernel's; take another, such as /data")

@@ -18,7 +18,10 @@ from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.docker.policy import image_of
 from airflow_dla.runtime.kubernetes import names, pods
 from airflow_dla.runtime.kubernetes.facts import MAIN
-from airflow_dla.specs import Exit, Grant, PlaceSpec
+from airflow_dla.runtime.kubernetes.overrides import asked
+from airflow_dla.runtime.kubernetes.template import merged
+from airflow_dla.runtime.kubernetes.volumes import volumes
+from airflow_dla.specs import Exit, Grant, JobFile, PlaceSpec
 
 #: We collect ourselves; an object that nobody collects is removed so long after, s.
 _BACKSTOP_S: Final = 86_400
@@ -59,10 +62,15 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
     """
     image, attempt = image_of(launch, place), launch.job.attempt
     name, labels = names.name(workspace, attempt), names.labels(workspace, attempt)
-    template = pods.template(launch, place, image=image, name=name, runner=runner, node=node_of(launch.job.grant, place), cpus=cpus)
     noted = names.notes(launch, image)
     _refuse_large(noted, attempt)
+    settings = asked(launch.overrides)
+    own = pods.template(
+        launch, place, image=image, name=name, runner=runner, node=node_of(launch.job.grant, place), user=settings.get("user"), cpus=cpus
+    )
+    template = merged(own, settings, volumes(launch.volumes), place)
     told = {names.JOB: noted[names.JOB]} if pods.Needs.of(launch.job).ours else {}
+    more = template.get("metadata", {})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -70,7 +78,13 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
         "spec": {
             **_once(place),
             "suspend": bool(launch.secrets) or place.allocator == "kueue",
-            "template": {"metadata": {"labels": labels, "annotations": {names.ATTEMPT: attempt, **told}}, **template},
+            "template": {
+                "metadata": {
+                    "labels": {**more.get("labels", {}), **labels, **_members(launch.job)},
+                    "annotations": {**more.get("annotations", {}), names.ATTEMPT: attempt, **told},
+                },
+                "spec": template["spec"],
+            },
         },
     }
 
@@ -219,6 +233,10 @@ def _once(place: PlaceSpec) -> dict[str, Any]:
 
 def _queue(place: PlaceSpec) -> dict[str, str]:
     return {names.QUEUE: place.queue} if place.allocator == "kueue" and place.queue else {}
+
+
+def _members(job: JobFile) -> dict[str, str]:
+    return {names.MEMBERS: names.label(job.part.run_id)} if job.part is not None else {}
 
 
 def _stop(stop: Stop) -> str:

@@ -56,7 +56,7 @@ def greeting() -> tuple[dict[str, str], str]:
     """Return the headers that ask for a websocket, and what the server must answer to its key."""
     key = b64encode(os.urandom(16))
     headers = {
-        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key.decode(),
+        "Accept": "*/*", "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key.decode(),
         "Sec-WebSocket-Protocol": ", ".join(PROTOCOLS),
     }  # fmt: skip
     return headers, b64encode(sha1(key + _MAGIC).digest()).decode()  # noqa: S324 - RFC 6455 has it so

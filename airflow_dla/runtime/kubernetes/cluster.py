@@ -24,7 +24,6 @@ from airflow_dla.runtime.wires import Wire
 
 __all__ = ["Cluster", "Completed", "Event", "Exists", "Gone"]
 
-_PAGE: Final = 500
 _WAITING: Final = 400
 _SLICE: Final = 1 << 16
 _TICK_S: Final = 1.0
@@ -64,11 +63,13 @@ class Cluster:
         Seconds of a monotonic clock.
     server : `Server`, optional
         What another namespace of the same cluster is asked by.
+    page : int
+        Objects that one answer to a list has at most.
     """
 
     def __init__(
         self, connect: Callable[[], Any], *, name: str, namespace: str = "default", quick_s: float = 10.0, slow_s: float = 30.0,
-        clock: Callable[[], float] = time.monotonic, server: Server | None = None,
+        clock: Callable[[], float] = time.monotonic, server: Server | None = None, page: int = 500,
     ) -> None:  # fmt: skip
         self.name = name
         self.namespace = namespace
@@ -76,13 +77,14 @@ class Cluster:
         self._quick_s = quick_s
         self._slow_s = slow_s
         self._clock = clock
+        self._page = page
         self._server = server or Server(connect, name=name, clock=clock)
 
     def at(self, namespace: str) -> Cluster:
         """Return another namespace of the same cluster, over the same connections."""
         return Cluster(
             self._connect, name=self.name, namespace=namespace, quick_s=self._quick_s, slow_s=self._slow_s, clock=self._clock,
-            server=self._server,
+            server=self._server, page=self._page,
         )  # fmt: skip
 
     # --- objects ---
@@ -377,7 +379,7 @@ class Cluster:
     def _pages(self, path: str, wanted: Query, kind: Kind) -> Iterator[dict[str, Any]]:
         more = ""
         while True:
-            query = [*wanted, ("limit", str(_PAGE)), *_given(**{"continue": more})]
+            query = [*wanted, ("limit", str(self._page)), *_given(**{"continue": more})]
             page = self._good(self._server.ask("GET", path, query, timeout_s=self._slow_s), "list", kind, "")
             yield page
             more = str(page["metadata"].get("continue") or "")

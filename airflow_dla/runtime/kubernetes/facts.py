@@ -112,6 +112,8 @@ class Pod:
         Seconds since the epoch.
     deleted_at : float or None
         When somebody asked for its deletion; None where nobody did.
+    grace_s : float
+        What it is given to end in, once its deletion was asked for.
     containers : mapping of name to `Container`
         Ours included; one that the node has not told of yet is missing.
     conditions : mapping of type to `Condition`
@@ -127,6 +129,7 @@ class Pod:
     message: str = ""
     created_at: float = 0.0
     deleted_at: float | None = None
+    grace_s: float = 0.0
     containers: Mapping[str, Container] = field(default_factory=dict)
     conditions: Mapping[str, Condition] = field(default_factory=dict)
 
@@ -146,6 +149,7 @@ class Pod:
             message=str(status.get("message") or ""),
             created_at=seconds(metadata.get("creationTimestamp")),
             deleted_at=_deleted_at(metadata),
+            grace_s=float(metadata.get("deletionGracePeriodSeconds") or 0),
             containers={str(found["name"]): Container.from_status(found) for found in told},
             conditions=conditions(status),
         )

@@ -15,6 +15,8 @@ PREFIX: Final = "airflow-dla/"
 #: Labels: what attempts are found by.
 WORKSPACE: Final = f"{PREFIX}workspace"
 ATTEMPT: Final = f"{PREFIX}attempt"
+#: Label of pods alone: the members of a distributed job, which have one value, may speak to each other.
+MEMBERS: Final = f"{PREFIX}members"
 #: Annotations of a Job: what was launched, what holds since a resize, the stop that is wanted, how it ended, its image.
 JOB: Final = f"{PREFIX}job"
 GRANT: Final = f"{PREFIX}grant"

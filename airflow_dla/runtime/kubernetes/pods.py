@@ -25,6 +25,7 @@ from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker import command
 from airflow_dla.runtime.docker.facts import Image
 from airflow_dla.runtime.docker.ground import FOLDERS, needs_mate
+from airflow_dla.runtime.docker.overrides import capability
 from airflow_dla.runtime.kubernetes import limits, names
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, MATE
 from airflow_dla.specs import JobFile, PlaceSpec
@@ -79,7 +80,9 @@ class Needs:
         return self.runner or self.mate
 
 
-def template(launch: Launch, place: PlaceSpec, *, image: str, name: str, runner: str, node: str | None, cpus: int = 1) -> dict[str, Any]:
+def template(
+    launch: Launch, place: PlaceSpec, *, image: str, name: str, runner: str, node: str | None, user: str | None = None, cpus: int = 1
+) -> dict[str, Any]:
     """Return the pod template of a Job, before what the job asks for besides.
 
     Parameters
@@ -94,12 +97,14 @@ def template(launch: Launch, place: PlaceSpec, *, image: str, name: str, runner:
         Name of the ConfigMap with our runner.
     node : str or None
         The cluster's node that was granted; None where the cluster decides.
+    user : str or None
+        ``uid:gid`` that the job asks for; the place's own by default.
     cpus : int
         For ``{threads}`` of a job that was granted no CPUs.
     """
     job, needs = launch.job, Needs.of(launch.job)
-    security = _security(place)
-    beside = [_fetch(job, place, image, name), _mate(place, image, name)] if needs.mate else []
+    owner = user or place.user or NOBODY
+    beside = [_fetch(job, place, image, name, owner), _mate(place, image, name, owner)] if needs.mate else []
     spec = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -107,7 +112,7 @@ def template(launch: Launch, place: PlaceSpec, *, image: str, name: str, runner:
         # As the first process of its own a program would get no signal that it has no handler for.
         "shareProcessNamespace": not needs.ours,
         "terminationGracePeriodSeconds": math.ceil(job.grace_s) + (PUBLISH_S if needs.mate else 0),
-        "securityContext": security,
+        "securityContext": _security(owner),
         "initContainers": beside,
         "containers": [_main(launch, place, needs, image=image, name=name, cpus=cpus)],
         "volumes": _volumes(job, place, needs, runner),
@@ -150,8 +155,8 @@ def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: s
     }
 
 
-def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str) -> dict[str, Any]:
-    options = {"job": f"{_DESCRIBED}/job.json", "owner": _owner(place)}
+def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str, owner: str) -> dict[str, Any]:
+    options = {"job": f"{_DESCRIBED}/job.json", "owner": _ids(owner)}
     granted = limits.compute(job.grant)
     return {
         **_ours(FETCH, place, image, ("python3", f"{_BOOT}/{ARCHIVE}", CONTROL, "fetch", json.dumps(options))),
@@ -165,9 +170,9 @@ def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str) -> dict[str, A
     }
 
 
-def _mate(place: PlaceSpec, image: str, name: str) -> dict[str, Any]:
+def _mate(place: PlaceSpec, image: str, name: str, owner: str) -> dict[str, Any]:
     return {
-        **_ours(MATE, place, image, ("python3", f"{CONTROL}/agents", "stay", CONTROL, json.dumps({"owner": _owner(place)}))),
+        **_ours(MATE, place, image, ("python3", f"{CONTROL}/agents", "stay", CONTROL, json.dumps({"owner": _ids(owner)}))),
         "restartPolicy": "Always",
         "resources": {key: dict(value) for key, value in _BESIDE.items()},
         "volumeMounts": [{"name": _FILES, "mountPath": CONTROL, **_within(place, name, "")}],
@@ -186,8 +191,8 @@ def _ours(role: str, place: PlaceSpec, image: str, argv: Sequence[str]) -> dict[
     }
 
 
-def _owner(place: PlaceSpec) -> list[int]:
-    return [int(part) for part in (place.user or NOBODY).split(":")]
+def _ids(user: str) -> list[int]:
+    return [int(part) for part in user.split(":")]
 
 
 def environment(launch: Launch, secret: str) -> list[dict[str, Any]]:
@@ -276,8 +281,8 @@ def _within(place: PlaceSpec, name: str, folder: str) -> dict[str, str]:
 # --- rights --------------------------------------------------------------------------
 
 
-def _security(place: PlaceSpec) -> dict[str, Any]:
-    return {**as_user(place.user or NOBODY), "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
+def _security(user: str) -> dict[str, Any]:
+    return {**as_user(user), "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def as_user(user: str) -> dict[str, Any]:
@@ -288,13 +293,13 @@ def as_user(user: str) -> dict[str, Any]:
     >>> as_user("1000:100")
     {'runAsNonRoot': True, 'runAsUser': 1000, 'runAsGroup': 100, 'fsGroup': 100}
     """
-    uid, gid = (int(part) for part in user.split(":"))
+    uid, gid = _ids(user)
     return {"runAsNonRoot": uid != 0, "runAsUser": uid, "runAsGroup": gid, "fsGroup": gid}
 
 
 def rights(place: PlaceSpec) -> dict[str, Any]:
     """Return the security context of a container: no rights but those that the place's policy keeps."""
-    kept = [name for name in place.policy.capabilities if name != "ALL"]
+    kept = [capability(name, "policy.capabilities") for name in place.policy.capabilities]
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": place.policy.read_only,

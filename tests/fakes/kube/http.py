@@ -246,6 +246,13 @@ class Handler(BaseHTTPRequestHandler):
     def _exec(self, target: Target, query: dict[str, str], body: Any) -> None:
         cluster = self.server.cluster
         pod, name = cluster.api.get(target.resource, target.namespace, target.name), target.name
+        containers = [one["name"] for one in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]]
+        container = query.get("container") or containers[0]
+        if container not in containers:
+            raise Refused(400, "BadRequest", f"container {container} is not valid for pod {name}")
+        if "*/*" not in self.headers.get("Accept", "*/*"):
+            self._send_text(406, "406: Not Acceptable\n\nAvailable representations: ")
+            return
         asked = [one.strip() for one in self.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         protocol = next((one for one in asked if one in cluster.protocols), None)
         if protocol is None or self.headers.get("Upgrade", "").lower() != "websocket":

@@ -55,7 +55,7 @@ class Store:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.version = 1000
-        self.compacted = 0
+        self.compacted = self.version
         self._objects: dict[Key, Document] = {}
         self._history: list[Change] = []
         self._first = 0

@@ -125,6 +125,6 @@ def test_a_gpu_that_the_engine_cannot_hand_out(docker: DockerRuntime, bare_image
     """A fault of the engine's host is no fault of the job: it is lost there, and says what would do."""
     amounts = {"cpu": 0.5, "memory": 0.0625, "gpu": 1.0}
     grant = Grant(id="job.1", node="laptop", amounts=amounts, gpu_ids=("GPU-1",))
-    with pytest.raises(JobLost, match="install nvidia-container-toolkit|compare nvidia-smi -L"):
+    with pytest.raises(JobLost, match=r"install nvidia-container-toolkit|compare nvidia-smi -L"):
         submitted(docker, Launch(job=job_file("job.1", ["true"], grant=grant), image=bare_image))
     assert not docker.status("job.1").alive

@@ -1,13 +1,18 @@
-"""Words to decide about without a cluster."""
+"""Words to decide about without a cluster; a fake cluster to ask, and where one is named, a real one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from fakes.kubernetes_api import FakeCluster, ScriptedKubelet
+from fixtures_kubernetes import ClusterAccess
+from kubernetes_jobs import connected
 
 from airflow_dla.runtime import Launch
+from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.specs import Grant, JobFile, PlaceSpec
 from airflow_dla.specs.agents import Entrypoint
 
@@ -45,3 +50,33 @@ def launch(job: Callable[..., JobFile]) -> Callable[..., Launch]:
         return Launch(**{"job": job(), "image": "python:3.12", "labels": {"dag": "digits", "task": "train"}, **fields})
 
     return make
+
+
+@pytest.fixture
+def kubelet() -> ScriptedKubelet:
+    """Return what runs the fake cluster's pods: each ends at once with 0, unless the test has it otherwise."""
+    return ScriptedKubelet()
+
+
+@pytest.fixture
+def fake(kubelet: ScriptedKubelet) -> Iterator[FakeCluster]:
+    """Return a fake cluster that listens."""
+    pytest.importorskip("kubernetes")
+    with FakeCluster(kubelet) as started:
+        yield started
+
+
+@pytest.fixture
+def cluster(fake: FakeCluster) -> Cluster:
+    """Return its namespace."""
+    return Cluster(fake.connect, name="k8s", namespace=fake.namespace, quick_s=2.0, slow_s=5.0)
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.kubernetes)])
+def anywhere(request: pytest.FixtureRequest) -> Cluster:
+    """Return a namespace of the fake cluster, and of the real one where one is named: both must do the same."""
+    if request.param == "fake":
+        found: Cluster = request.getfixturevalue("cluster")
+        return found
+    access: ClusterAccess = request.getfixturevalue("named_cluster")
+    return Cluster(partial(connected, access), name="k8s", namespace=access.namespace)

@@ -17,11 +17,11 @@ from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names, pods
-from airflow_dla.specs import Exit, ExitReason, Grant, PlaceSpec
+from airflow_dla.specs import Exit, ExitReason, Grant, Part, PlaceSpec
 
 Make = Callable[..., Any]
 GIB = 2**30
-PART = {"run_id": "0d9f.2", "port": 20_001}
+PART = Part(run_id="0d9f.2", port=20_001)
 
 
 def made(launch: Launch, place: PlaceSpec, **changes: Any) -> dict[str, Any]:
@@ -52,6 +52,14 @@ def test_a_plain_command_has_nothing_of_ours(launch: Make, place: Make):
     assert [found["name"] for found in pod["volumes"]] == ["dla", "tmp"]
     assert (main_of(document)["command"], main_of(document)["args"]) == (["python"], ["train.py"])
     assert names.JOB not in document["spec"]["template"]["metadata"]["annotations"]
+
+
+def test_members_are_found_by_the_network(job: Make, launch: Make, place: Make):
+    """The pods of a distributed job say that they belong together, those of others say nothing of the kind."""
+    alone = made(launch(), place())["spec"]["template"]["metadata"]["labels"]
+    together = made(launch(job=job(part=PART)), place())["spec"]["template"]["metadata"]["labels"]
+    assert names.MEMBERS not in alone
+    assert together == {**alone, names.MEMBERS: "0d9f.2"}
 
 
 def test_never_a_second_pod(launch: Make, place: Make):

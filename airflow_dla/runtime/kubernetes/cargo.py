@@ -1,0 +1,128 @@
+"""The files of attempts, carried beside those who follow them.
+
+A pod reaches no store by itself: its helpers say what they lack and what they offer, and
+whoever follows the attempt carries it (see `freight`), in a few threads of his own. It may
+be done again, by anybody, at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from airflow_dla.errors import NotFound, NotReady, PlaceUnavailable, StoreUnavailable
+from airflow_dla.runtime.docker.facts import Staged
+from airflow_dla.runtime.kubernetes.facts import FETCH, MATE, Pod
+from airflow_dla.runtime.kubernetes.freight import Freight
+from airflow_dla.runtime.kubernetes.pods import Needs
+from airflow_dla.runtime.kubernetes.porters import Porters
+from airflow_dla.runtime.kubernetes.told import Told
+from airflow_dla.specs import Grant, JobFile
+
+#: Seconds between two looks at what a running pod offers, and after a job's end.
+_CALM_S: Final = 10.0
+_SOON_S: Final = 0.3
+_REMEMBERED: Final = 4096
+
+
+class Cargo:
+    """Carries what the pods of one namespace lack and offer.
+
+    Parameters
+    ----------
+    freight : `Freight`
+    clock : callable
+        Seconds of a monotonic clock.
+    """
+
+    def __init__(self, freight: Freight, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._freight = freight
+        self._clock = clock
+        self._porters = Porters()
+        self._looked: dict[str, tuple[float, Told]] = {}
+        self._ended: set[str] = set()
+
+    def bring(self, job: JobFile, pod: Pod) -> NoReturn:
+        """Bring what a job needs before it begins.
+
+        Raises
+        ------
+        NotReady
+            Always: the pod says when it has all.
+        """
+        told = self._told(pod, FETCH, _SOON_S)
+        what = ", ".join([*job.inputs, *(["code"] if job.code else [])]) or "what it had saved"
+        if told is not None and told.wants:
+            try:
+                if self._porters.carried(f"{pod.uid} in", lambda: self._freight.bring(pod.name, job, told)):
+                    self._looked.pop(pod.uid, None)
+            except (PlaceUnavailable, StoreUnavailable) as error:
+                raise NotReady(f"bringing {what} to pod {pod.name}, again: {error}") from error
+        raise NotReady(f"bringing {what} to pod {pod.name}")
+
+    def look(self, job: JobFile, pod: Pod) -> None:
+        """Take the checkpoints that a running job offers, now and then."""
+        if not _has_mate(job, pod):
+            return
+        told = self._told(pod, MATE, _CALM_S if pod.deleted_at is None else _SOON_S)
+        if told is not None and told.offers:
+            self._take(job, pod, told)
+
+    def finish(self, job: JobFile, pod: Pod | None, *, succeeded: bool, hard: bool) -> Staged | None:
+        """Have outputs published, or the last checkpoint kept; None until that is done."""
+        if pod is None or not Needs.of(job).mate:
+            return Staged()
+        told = self._told(pod, MATE, _SOON_S)
+        if not _has_mate(job, pod) or (told is not None and told.published is not None):
+            self._leave(job, pod)
+            return Staged() if told is None or told.published is None else told.published
+        if pod.uid not in self._ended:
+            # A mate with nothing to publish ends at once, and the answer with it; what it said is read next time.
+            with contextlib.suppress(PlaceUnavailable):
+                self._freight.tell(pod.name, MATE, "ended", {"succeeded": succeeded, "hard": hard})
+                self._ended.add(pod.uid)
+        if told is not None and told.offers:
+            self._take(job, pod, told)
+        return None
+
+    def tell_grant(self, job: JobFile, pod: Pod, grant: Grant) -> None:
+        """Show a job what it may use now."""
+        if _has_mate(job, pod):
+            self._freight.tell(pod.name, MATE, "grant", grant.to_mapping())
+
+    def _take(self, job: JobFile, pod: Pod, told: Told) -> None:
+        with contextlib.suppress(PlaceUnavailable, StoreUnavailable):  # it is offered until it is taken
+            if self._porters.carried(f"{pod.uid} out", lambda: self._freight.take(pod.name, job, told)):
+                self._looked.pop(pod.uid, None)
+
+    def _leave(self, job: JobFile, pod: Pod) -> None:
+        """Let the mate go: it would wait, and hold what was granted, until its time is over."""
+        self._looked.pop(pod.uid, None)
+        self._ended.discard(pod.uid)
+        if _has_mate(job, pod):
+            with contextlib.suppress(PlaceUnavailable):
+                self._freight.tell(pod.name, MATE, "leave", {})
+
+    def _told(self, pod: Pod, container: str, max_age_s: float) -> Told | None:
+        """Return what a pod's helper said last; None where it is gone without a word."""
+        now = self._clock()
+        known = self._looked.get(pod.uid)
+        if known is not None and now - known[0] < max_age_s:
+            return known[1]
+        try:
+            told = self._freight.look(pod.name, container)
+        except NotFound:
+            return None if known is None else known[1]
+        if told is not None:
+            self._looked[pod.uid] = (now, told)
+        while len(self._looked) > _REMEMBERED:
+            self._looked.pop(next(iter(self._looked)))
+        return told
+
+
+def _has_mate(job: JobFile, pod: Pod) -> bool:
+    """Whether somebody of ours is there to be spoken to."""
+    mate = pod.containers.get(MATE)
+    return Needs.of(job).mate and not pod.over and mate is not None and mate.state == "running"

@@ -1,0 +1,121 @@
+"""How attempts ended: concluded once, by whoever comes first, and written where it stays."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from airflow_dla.errors import NotFound
+from airflow_dla.runtime.docker.facts import Stop
+from airflow_dla.runtime.docker.readings import lines_of, readings
+from airflow_dla.runtime.kubernetes import body, names
+from airflow_dla.runtime.kubernetes.cargo import Cargo
+from airflow_dla.runtime.kubernetes.cluster import Cluster
+from airflow_dla.runtime.kubernetes.ending import Ending, concluded, ending
+from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, exit_of
+from airflow_dla.runtime.kubernetes.logs import Logs
+from airflow_dla.runtime.kubernetes.pods import Needs
+from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.specs import Exit, JobFile
+
+#: Lines, and bytes, of the end of a log in which the reason of a failure is looked for.
+_TAIL_LINES: Final = 50
+_TAIL: Final = 16_384
+_KILLED: Final = 137
+#: Ends that one process remembers while their outputs are on the way.
+_REMEMBERED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What the cluster says of an attempt that has ended, read once."""
+
+    found: Ending
+    tail: bytes
+    said: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, float]
+
+
+class Endings:
+    """Concludes how attempts of one namespace ended.
+
+    Parameters
+    ----------
+    cluster : `Cluster`
+    shelf : `Shelf`
+    cargo : `Cargo`
+    logs : `Logs`
+    """
+
+    def __init__(self, cluster: Cluster, shelf: Shelf, cargo: Cargo, logs: Logs) -> None:
+        self._cluster = cluster
+        self._shelf = shelf
+        self._cargo = cargo
+        self._logs = logs
+        self._last: dict[str, _Last] = {}
+
+    def of(self, document: Document, job: JobFile, pod: Pod | None, stop: Stop | None) -> Exit | None:
+        """Return how an attempt ended; None until what it left is published or kept.
+
+        Parameters
+        ----------
+        document : mapping
+            Its Job.
+        job : `JobFile`
+        pod : `Pod` or None
+            Its program has ended, or never will begin.
+        stop : `Stop` or None
+        """
+        last = self._looked(document, job, pod)
+        hard = stop is not None and last.found.state.get("ExitCode") == _KILLED
+        image = str((document["metadata"].get("annotations") or {}).get(names.IMAGE, ""))
+
+        def found(staged: Any) -> Exit:
+            return concluded(
+                job, last.found, stop=stop, hard=hard, said=last.said, tail=last.tail, metrics=last.metrics, staged=staged, image=image
+            )  # fmt: skip
+
+        staged = self._cargo.finish(job, pod, succeeded=found(None).succeeded, hard=hard)
+        if staged is None:
+            return None
+        concluding = found(staged)
+        written = self._shelf.change(job.attempt, lambda now: body.concluded(now, concluding), unless=names.EXIT)
+        self._last.pop(job.attempt, None)
+        return concluding if written is None else exit_of(written)
+
+    def _looked(self, document: Document, job: JobFile, pod: Pod | None) -> _Last:
+        if job.attempt not in self._last:
+            found = ending(pod, document)
+            tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
+            said = tuple(spoken(self._logs.whole(job.attempt, pod), job.nonce)) if Needs.of(job).runner else ()
+            metrics = readings({} if job.entrypoint.function else job.metrics, self._logs.whole(job.attempt, pod))
+            self._last[job.attempt] = _Last(found, tail, said, metrics)
+            while len(self._last) > _REMEMBERED:
+                self._last.pop(next(iter(self._last)))
+        return self._last[job.attempt]
+
+    def _tail(self, pod: Pod) -> bytes:
+        try:
+            return self._cluster.log(pod.name, MAIN, tail_lines=_TAIL_LINES)[-_TAIL:]
+        except NotFound:
+            return b""
+
+
+def spoken(pieces: Iterable[bytes], nonce: str) -> Iterator[Mapping[str, Any]]:
+    r"""Yield what our runner said in a log.
+
+    Examples
+    --------
+    >>> list(spoken([b"epoch 1\n::dla:n0nce::{\"kind\": \"note\"}\n", b"::dla:other::{}\n"], "n0nce"))
+    [{'kind': 'note'}]
+    """
+    mark = f"::dla:{nonce}::".encode()
+    for line in lines_of(pieces):
+        if line.startswith(mark):
+            with contextlib.suppress(ValueError):
+                found = json.loads(line.removeprefix(mark))
+                if isinstance(found, dict):
+                    yield found

@@ -1,0 +1,247 @@
+"""Attempts as Jobs of one Kubernetes cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from airflow_dla.errors import LaunchRefused, NotReady
+from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
+from airflow_dla.runtime.docker.facts import Stop
+from airflow_dla.runtime.kubernetes import body, names, policy, resizing
+from airflow_dla.runtime.kubernetes.bundle import bundle
+from airflow_dla.runtime.kubernetes.cargo import Cargo
+from airflow_dla.runtime.kubernetes.cluster import Cluster
+from airflow_dla.runtime.kubernetes.endings import Endings
+from airflow_dla.runtime.kubernetes.facts import Document, Pod, conditions, exit_of, job_of, seconds, stop_of
+from airflow_dla.runtime.kubernetes.logs import Logs
+from airflow_dla.runtime.kubernetes.pods import Needs
+from airflow_dla.runtime.kubernetes.reasons import Reasons
+from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
+
+_SLICE: Final = 1 << 20
+#: Seconds that a resize may take until it counts as impossible now, and between two looks at it.
+_RESIZE_S: Final = 8.0
+_LOOK_S: Final = 0.1
+#: What a pod is given when its grace is over.
+_AT_ONCE_S: Final = 1.0
+
+
+class KubernetesRuntime:
+    """Runs attempts as Jobs in one namespace of a cluster.
+
+    The Job holds what must be known of an attempt (see `shelf`), so nothing of ours has to
+    live while it runs; whoever follows it carries its files (see `cargo`).
+
+    Parameters
+    ----------
+    cluster : `Cluster`
+    place : `PlaceSpec`
+    workspace : str
+        Tells this workspace's Jobs from others'.
+    shelf : `Shelf`
+    cargo : `Cargo`
+    logs : `Logs`
+    """
+
+    def __init__(self, cluster: Cluster, place: PlaceSpec, *, workspace: str, shelf: Shelf, cargo: Cargo, logs: Logs) -> None:
+        self.cluster = cluster
+        self.place = place
+        self._workspace = workspace
+        self._shelf = shelf
+        self._cargo = cargo
+        self._logs = logs
+        self._reasons = Reasons(cluster)
+        self._endings = Endings(cluster, shelf, cargo, logs)
+
+    # --- the contract ---
+
+    def plan(self, launch: Launch) -> Mapping[str, Any]:
+        """Return the Job that `submit` would create."""
+        policy.refuse(launch, self.place)
+        return {"limits": dict(launch.job.grant.amounts), "job": self._body(launch)}
+
+    def submit(self, launch: Launch) -> Handle:
+        """Create an attempt's Job, once, whoever asks how often; return when its program has started, or never will.
+
+        Raises
+        ------
+        NotReady
+            While the cluster has no room, fetches the image, or inputs are brought.
+        LaunchRefused
+            If the place's policy or the cluster forbids it, or no waiting will help.
+        """
+        attempt = launch.job.attempt
+        found = self._shelf.find(attempt) or self._made(launch)
+        if stop_of(found) is None and exit_of(found) is None:
+            self._started(launch, self._completed(launch, found))
+        pod = self._shelf.pod(attempt)
+        address = {"address": pod.address} if launch.job.part is not None and pod is not None and pod.address else {}
+        return {"node": launch.job.grant.node, "job": self._shelf.name(attempt), **address}
+
+    def status(self, attempt: str) -> Status:
+        """Return what is known of an attempt; one whose time or grace is over is ended here."""
+        found = self._shelf.find(attempt)
+        if found is None:
+            return Status(alive=False)
+        if (ended := exit_of(found)) is not None:
+            return Status(alive=False, exit=ended)
+        job, stop, pod = job_of(found), stop_of(found), self._shelf.pod(attempt)
+        if job is None:
+            return Status(alive=False, exit=_unstarted(stop))
+        if pod is None and stop is None and not is_over(found):
+            return Status(alive=not is_suspended(found), note="its pod is made")
+        if pod is not None and not pod.over and not pod.main.ended:
+            self._press(job, pod, stop)
+            self._cargo.look(job, pod)
+            return Status(alive=True, note=f"{self.place.name}: pod {pod.name} on {pod.node or 'no node yet'}")
+        ended = self._endings.of(found, job, pod, stop)
+        return Status(alive=True, note="its outputs are published") if ended is None else Status(alive=False, exit=ended)
+
+    def logs(self, attempt: str, offset: int, *, limit: int = _SLICE) -> LogSlice:
+        """Return the log from a byte offset: standard output and error in the order in which the node got them."""
+        data = self._logs.read(attempt, self._shelf.pod(attempt), offset, limit)
+        return LogSlice(data, offset + len(data))
+
+    def cancel(self, attempt: str, reason: ExitReason) -> None:
+        """Ask an attempt to stop; the first reason counts. One that never started never will."""
+        found, pod = self._shelf.find(attempt), self._shelf.pod(attempt)
+        if found is not None and (exit_of(found) is not None or (pod is not None and pod.main.ended)):
+            return
+        # What has no pod yet shall have none; a pod that is made at this moment is deleted when it is seen.
+        stop = Stop(reason, time.time())
+        written = self._want(attempt, stop, suspend=pod is None)
+        if written is None and stop_of(self._shelf.make(body.marker(attempt, self.place, stop, workspace=self._workspace))) is None:
+            written = self._want(attempt, stop, suspend=True)
+        if written is not None and pod is not None and (job := job_of(written)) is not None:
+            self._press(job, pod, stop_of(written))
+
+    def resize(self, attempt: str, grant: Grant) -> bool:
+        """Change CPUs and memory in place; all of it or nothing."""
+        found, pod = self._shelf.find(attempt), self._shelf.pod(attempt)
+        job = None if found is None else job_of(found)
+        if job is None or pod is None or pod.main.state != "running" or not resizing.can_resize(job.grant, grant):
+            return False
+        if not self._resized(pod, grant):
+            self._resized(pod, job.grant)
+            return False
+        self.cluster.patch("jobs", self._shelf.name(attempt), body.regranted(grant))
+        self._cargo.tell_grant(job, pod, grant)
+        return True
+
+    def jobs(self) -> dict[str, bool]:
+        """Return every attempt that has a Job here, and whether its pod runs."""
+        return {attempt: self._alive(attempt, found) for attempt, found in self._shelf.all()}
+
+    # --- outside the contract ---
+
+    @property
+    def keep_s(self) -> float:
+        """Seconds that a failed Job is kept for those who want to look into it."""
+        return self.place.keep_s
+
+    def kept(self) -> dict[str, float]:
+        """Return the attempts whose ended Jobs are still there, and when each was created."""
+        return {attempt: seconds(found["metadata"].get("creationTimestamp")) for attempt, found in self._shelf.all() if not self._alive(attempt, found)}
+
+    def collect(self, attempt: str) -> None:
+        """Remove an ended Job with its pod, keeping its log; what runs stays."""
+        found, pod = self._shelf.find(attempt), self._shelf.pod(attempt)
+        if found is not None and not self._alive(attempt, found):
+            self._logs.keep(attempt, pod)
+            self.cluster.delete("jobs", self._shelf.name(attempt), uid=found["metadata"]["uid"])
+
+    # --- launching ---
+
+    def _body(self, launch: Launch) -> dict[str, Any]:
+        return body.job(launch, self.place, workspace=self._workspace, runner=bundle().name)
+
+    def _made(self, launch: Launch) -> Document:
+        """Create the Job; where it has secrets it waits for them."""
+        policy.refuse(launch, self.place)
+        if Needs.of(launch.job).ours:
+            self._shelf.share("configmaps", body.runner(bundle().name, bundle().data, workspace=self._workspace))
+        return self._shelf.make(self._body(launch))
+
+    def _completed(self, launch: Launch, found: Document) -> Document:
+        """Make what a suspended Job waits for, and let it go."""
+        if not is_suspended(found) or self.place.allocator == "kueue":
+            return found
+        if launch.secrets:
+            self._shelf.share("secrets", body.secret(launch, found, workspace=self._workspace))
+        freed = self.cluster.patch("jobs", self._shelf.name(launch.job.attempt), body.unsuspend())
+        if freed is None:
+            raise NotReady("its Job was removed and is made again")
+        return self._shelf.took(freed)
+
+    def _started(self, launch: Launch, found: Document) -> None:
+        """Go on only once its program has started, or never will."""
+        job, pod = launch.job, self._shelf.pod(launch.job.attempt)
+        if is_over(found) or (pod is not None and (pod.started or pod.over)):
+            return
+        if pod is not None and pod.fetches:
+            self._cargo.bring(job, pod)
+        wait = self._reasons.of(found, pod)
+        if wait.hopeless:
+            self._want(job.attempt, Stop(ExitReason.REFUSED, time.time()), suspend=True)
+            raise LaunchRefused(f"place {self.place.name}: {wait.text}")
+        raise NotReady(wait.text)
+
+    # --- following ---
+
+    def _want(self, attempt: str, stop: Stop, *, suspend: bool = False) -> Document | None:
+        """Want a stop unless one is wanted; return the Job as it is then."""
+        never = [{"op": "add", "path": "/spec/suspend", "value": True}] if suspend else []
+        return self._shelf.change(attempt, lambda found: [*body.stopped(found, stop), *never], unless=names.STOP)
+
+    def _alive(self, attempt: str, found: Document) -> bool:
+        if exit_of(found) is not None:
+            return False
+        pod = self._shelf.pod(attempt)
+        return pod is not None and not pod.over
+
+    def _press(self, job: JobFile, pod: Pod, stop: Stop | None) -> None:
+        """End what has had its time: with its grace once, at once when that is over."""
+        started = seconds(pod.main.started_at)
+        if stop is None and job.run_timeout_s is not None and started and time.time() - started > job.run_timeout_s:
+            written = self._want(job.attempt, Stop(ExitReason.TIMED_OUT, time.time()))
+            stop = None if written is None else stop_of(written)
+        if stop is None:
+            return
+        if pod.deleted_at is None:
+            self.cluster.delete("pods", pod.name, grace_s=job.grace_s, uid=pod.uid)
+        elif time.time() - stop.at >= job.grace_s and pod.grace_s > _AT_ONCE_S:
+            self.cluster.delete("pods", pod.name, grace_s=_AT_ONCE_S, uid=pod.uid)
+
+    def _resized(self, pod: Pod, grant: Grant) -> bool:
+        """Ask for other limits and wait until they are in force; false where they cannot be, or not now."""
+        try:
+            asked = self.cluster.patch("pods", pod.name, resizing.patch(grant), subresource="resize")
+        except LaunchRefused:
+            return False
+        until = time.monotonic() + _RESIZE_S
+        while asked is not None and time.monotonic() < until:
+            done = resizing.done(Pod.from_document(asked), grant)
+            if done is not None:
+                return done
+            time.sleep(_LOOK_S)
+            asked = self.cluster.get("pods", pod.name)
+        return False
+
+
+def is_over(job: Document) -> bool:
+    """Whether a Job makes no pod any more."""
+    told = conditions(job.get("status") or {})
+    return any(told[name].true for name in ("Complete", "Failed", "FailureTarget") if name in told)
+
+
+def is_suspended(job: Document) -> bool:
+    """Whether a Job waits for us, or for Kueue."""
+    return bool(job["spec"].get("suspend"))
+
+
+def _unstarted(stop: Stop | None) -> Exit:
+    reason = ExitReason.LOST if stop is None else stop.reason
+    return Exit(reason=reason, message=f"{reason} before it started")

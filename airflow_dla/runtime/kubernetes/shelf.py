@@ -1,0 +1,131 @@
+"""What a cluster has of attempts: a Job each, whose annotations say what must be said once, and its pod.
+
+Nothing of an attempt lies on any of Airflow's hosts, so whoever reaches the cluster can
+follow it. A Job that the watch does not show is asked for before it counts as missing: the
+watch may be behind what another process has just made. What is said first counts, whoever
+says it: a change is of the version that was read, or it is not made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from airflow_dla.errors import Conflict, NotFound, NotReady
+from airflow_dla.runtime.kubernetes import names
+from airflow_dla.runtime.kubernetes.cluster import Cluster, Exists
+from airflow_dla.runtime.kubernetes.facts import Document, Pod
+from airflow_dla.runtime.kubernetes.mirror import Mirror
+
+#: A change that lost against another one is made again so often.
+_TRIES: Final = 5
+
+
+class Shelf:
+    """The Jobs and pods of a workspace, in one namespace.
+
+    Parameters
+    ----------
+    cluster : `Cluster`
+    jobs, pods : `Mirror`
+        As two shared watches tell them.
+    workspace : str
+    """
+
+    def __init__(self, cluster: Cluster, jobs: Mirror, pods: Mirror, workspace: str) -> None:
+        self._cluster = cluster
+        self._jobs = jobs
+        self._pods = pods
+        self._workspace = workspace
+        self._shared: set[str] = set()
+
+    def name(self, attempt: str) -> str:
+        """Return what an attempt's Job is called."""
+        return names.name(self._workspace, attempt)
+
+    def find(self, attempt: str) -> Document | None:
+        """Return an attempt's Job."""
+        found = self._jobs.get(self.name(attempt)) or self._cluster.get("jobs", self.name(attempt))
+        return None if found is None else self.took(found)
+
+    def took(self, job: Document) -> Document:
+        """Show at once what the cluster answered, whatever the watch is at; return it."""
+        self._jobs.put(dict(job))
+        return job
+
+    def make(self, document: Mapping[str, Any]) -> Document:
+        """Create a Job, or return the one of that name.
+
+        Raises
+        ------
+        NotReady
+            If that one is being removed.
+        """
+        try:
+            return self.took(self._cluster.create("jobs", document))
+        except Exists:
+            found = self._cluster.get("jobs", document["metadata"]["name"])
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            raise NotReady("what was left of it is removed from the cluster first")
+        return self.took(found)
+
+    def share(self, kind: str, document: Mapping[str, Any]) -> None:
+        """Make an object unless one of its name is there; what was made once is not asked for again."""
+        name = f"{kind}/{document['metadata']['name']}"
+        if name not in self._shared:
+            with contextlib.suppress(Exists):
+                self._cluster.create(kind, document)
+            self._shared.add(name)
+
+    def pod(self, attempt: str) -> Pod | None:
+        """Return an attempt's pod, also one that has gone lately."""
+        found = self._pods.by_attempt(attempt)
+        return None if found is None else Pod.from_document(found)
+
+    def running(self, attempt: str) -> Pod:
+        """Return the pod of an attempt whose program runs.
+
+        Raises
+        ------
+        NotFound
+        """
+        pod = self.pod(attempt)
+        if pod is None or pod.main.state != "running":
+            raise NotFound(f"{attempt} does not run; airflow dla jobs list shows what does")
+        return pod
+
+    def all(self) -> Iterator[tuple[str, Document]]:
+        """Return every attempt with its Job."""
+        for document in self._jobs.all().values():
+            if (attempt := names.attempt_of(document)) is not None:
+                yield attempt, document
+
+    def change(
+        self, attempt: str, made: Callable[[Document], Sequence[Mapping[str, Any]]], *, unless: str = ""
+    ) -> Document | None:  # fmt: skip
+        """Change an attempt's Job as it is now; return what it is then, None where there is none.
+
+        Parameters
+        ----------
+        attempt : str
+        made : callable
+            Makes the JSON patch for a Job, which fails if the Job has changed since.
+        unless : str, optional
+            An annotation: where it is there, what was said first stays.
+
+        Raises
+        ------
+        Conflict
+            If others change it all the time.
+        """
+        for _ in range(_TRIES):
+            document = self._cluster.get("jobs", self.name(attempt))
+            if document is None:
+                return None
+            if unless in (document["metadata"].get("annotations") or {}):
+                return self.took(document)
+            with contextlib.suppress(Conflict):
+                written = self._cluster.patch("jobs", self.name(attempt), made(document), json_patch=True)
+                return None if written is None else self.took(written)
+        raise Conflict(f"Job {self.name(attempt)} changes faster than it can be read; the same call may be made again")
