@@ -34,9 +34,10 @@ def _alone() -> tuple[ActionCommand, ...]:
         ("file",), metavar="FILE", help="YAML or JSON: {capacity: {cpu: 80}, requests: [{name: a, cpu: 50}]}; - reads standard input"
     )
     folder = Arg(("folder",), metavar="FOLDER", help="New, or empty")
+    place = Arg(("--place",), metavar="NAME", help="Check this place alone: what its engine or cluster lacks (default: everything)")
     return (
         _command("demo", "demo.demo", "Run the digits agent's pipeline on this machine, in an Airflow of its own", home, _JSON),
-        _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", *_EVERYWHERE),
+        _command("doctor", "doctor.doctor", "Check the workspace and this host, and say what to fix", place, *_EVERYWHERE),
         _command("allocate", "allocate.allocate", "Solve an allocation problem from a file; needs no workspace", file, _JSON),
         _command("deploy", "deploy.deploy", "Write what a Kubernetes cluster is given: kustomizations and Helm values", folder, _JSON),
         _simulate(),

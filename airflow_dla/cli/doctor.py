@@ -14,6 +14,7 @@ from airflow.secrets.metastore import MetastoreBackend
 
 from airflow_dla.cli.answer import Answer
 from airflow_dla.cli.checks import Check, guarded
+from airflow_dla.cli.checks.clusters import check_cluster
 from airflow_dla.cli.checks.connection import check_connection, check_metadata, check_statsd
 from airflow_dla.cli.checks.engines import check_engine, check_forgotten, check_offered_once, check_registry
 from airflow_dla.cli.checks.host import check_capacity, check_disk, check_jobs_folder, check_packages, gpus
@@ -21,16 +22,19 @@ from airflow_dla.cli.checks.ledger import check_clock, check_file_system, check_
 from airflow_dla.cli.checks.places import check_executor, check_nodes, check_place, check_shared, check_triggerer
 from airflow_dla.cli.reach import Reach
 from airflow_dla.cli.running import command
+from airflow_dla.errors import NotFound
 from airflow_dla.hooks.settings import Settings
 from airflow_dla.hooks.workspace import local_node
 from airflow_dla.runtime.host import discover, host_id
 from airflow_dla.runtime.local import LocalRuntime
+from airflow_dla.specs import PlaceSpec
 
 
 @command
 def doctor(args: Namespace) -> Answer:
-    """Look at everything; exit status 1 when something failed."""
-    checks = list(examine(Reach(args.conn_id)))
+    """Look at everything, or at one place alone; exit status 1 when something failed."""
+    reach = Reach(args.conn_id)
+    checks = list(examine(reach) if args.place is None else examine_place(reach, args.place))
     ok = not any(check.state == "fail" for check in checks)
     return Answer({"ok": ok, "checks": [dataclasses.asdict(check) for check in checks]}, "\n".join(map(_text, checks)), ok)
 
@@ -46,6 +50,24 @@ def examine(reach: Reach) -> Iterator[Check]:
         yield from _store(reach)
         yield from _ledger(reach)
         yield from _places(reach)
+
+
+def examine_place(reach: Reach, name: str) -> Iterator[Check]:
+    """Look at one place.
+
+    Raises
+    ------
+    NotFound
+        If the connection names no such place; lists those that it does.
+    """
+    connection = guarded("connection", lambda: check_connection(reach))
+    yield connection
+    if connection.state == "fail":
+        return
+    places = {place.name: place for place in reach.settings.places}
+    if name not in places:
+        raise NotFound(f"connection {reach.conn_id!r} names no place {name!r}; those it names are {', '.join(places) or 'none'}")
+    yield from _place(reach, places[name])
 
 
 def _text(check: Check) -> str:
@@ -100,15 +122,23 @@ def _folders(settings: Settings) -> list[Path]:
 
 
 def _places(reach: Reach) -> Iterator[Check]:
+    yield check_offered_once(reach.settings)
+    for place in sorted(reach.settings.places, key=lambda place: place.kind != "local"):
+        yield from _place(reach, place)
+
+
+def _place(reach: Reach, place: PlaceSpec) -> Iterator[Check]:
     settings = reach.settings
-    yield check_offered_once(settings)
-    if settings.place is not None:
+    if place.kind == "local":
         yield guarded("place", lambda: _local_place(reach))
-    for place in settings.engines:
-        answers = guarded(f"place {place.name}", partial(check_engine, place), "start dockerd, or correct the place's url")
-        yield answers
-        if place.name in settings.logins and answers.state != "fail":
-            yield guarded(f"registry of {place.name}", partial(check_registry, place, settings.logins[place.name]))
+        return
+    if place.kind == "kubernetes":
+        yield from check_cluster(place, settings.accesses[place.name])
+        return
+    answers = guarded(f"place {place.name}", partial(check_engine, place), "start dockerd, or correct the place's url")
+    yield answers
+    if place.name in settings.logins and answers.state != "fail":
+        yield guarded(f"registry of {place.name}", partial(check_registry, place, settings.logins[place.name]))
 
 
 def _local_place(reach: Reach) -> Check:

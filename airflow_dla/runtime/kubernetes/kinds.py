@@ -80,13 +80,14 @@ KINDS: Final = {
         Kind("namespaces", "Namespace", namespaced=False),
         Kind("nodes", "Node", namespaced=False),
         Kind("priorityclasses", "PriorityClass", "scheduling.k8s.io", namespaced=False),
+        Kind("runtimeclasses", "RuntimeClass", "node.k8s.io", namespaced=False),
         Kind("storageclasses", "StorageClass", "storage.k8s.io", namespaced=False),
         Kind("workloads", "Workload", _KUEUE, "v1beta1"),
         Kind("localqueues", "LocalQueue", _KUEUE, "v1beta1"),
         Kind("clusterqueues", "ClusterQueue", _KUEUE, "v1beta1", namespaced=False),
         Kind("workloadpriorityclasses", "WorkloadPriorityClass", _KUEUE, "v1beta1", namespaced=False),
     )
-}
+} | {"podmetrics": Kind("pods", "PodMetrics", "metrics.k8s.io", "v1beta1")}
 
 
 def kind_of(plural: str) -> Kind:
