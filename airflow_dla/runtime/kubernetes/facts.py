@@ -107,6 +107,8 @@ class Pod:
     attempt : str or None
     node, address : str
         The cluster's node, and the pod's own IP; empty until there is one.
+    pinned : bool
+        Whether one node alone will do, which was granted.
     phase, reason, message : str
     created_at : float
         Seconds since the epoch.
@@ -124,6 +126,7 @@ class Pod:
     attempt: str | None = None
     node: str = ""
     address: str = ""
+    pinned: bool = False
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
@@ -144,6 +147,7 @@ class Pod:
             attempt=names.attempt_of(document),
             node=str((document.get("spec") or {}).get("nodeName") or ""),
             address=str(status.get("podIP") or ""),
+            pinned=_is_pinned(document.get("spec") or {}),
             phase=str(status.get("phase") or "Pending"),
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
@@ -200,6 +204,12 @@ def _condition(found: Document) -> Condition:
         message=str(found.get("message") or ""),
         at=seconds(found.get("lastTransitionTime")),
     )
+
+
+def _is_pinned(spec: Document) -> bool:
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = affinity.get("nodeSelectorTerms") or ()
+    return bool(terms) and all(any(found.get("key") == "metadata.name" for found in term.get("matchFields") or ()) for term in terms)
 
 
 def _deleted_at(metadata: Document) -> float | None:
