@@ -110,6 +110,8 @@ class Pod:
     pinned : bool
         Whether one node alone will do, which was granted.
     phase, reason, message : str
+    generation : int
+        How often what is wanted of it was changed.
     created_at : float
         Seconds since the epoch.
     deleted_at : float or None
@@ -130,6 +132,7 @@ class Pod:
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
+    generation: int = 0
     created_at: float = 0.0
     deleted_at: float | None = None
     grace_s: float = 0.0
@@ -151,6 +154,7 @@ class Pod:
             phase=str(status.get("phase") or "Pending"),
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
+            generation=int(metadata.get("generation") or 0),
             created_at=seconds(metadata.get("creationTimestamp")),
             deleted_at=_deleted_at(metadata),
             grace_s=float(metadata.get("deletionGracePeriodSeconds") or 0),
