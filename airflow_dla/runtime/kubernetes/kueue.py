@@ -52,24 +52,28 @@ class Admission:
     text: str
 
 
-def labels(place: PlaceSpec, priority_class: str | None = None) -> dict[str, str]:
-    """Return the labels by which Kueue finds a place's Jobs; none where it decides nothing.
+def labels(place: PlaceSpec, priority: int = 0) -> dict[str, str]:
+    """Return the labels by which Kueue finds a place's Jobs, and knows before whom one goes; none where it decides nothing.
 
     Parameters
     ----------
     place : `PlaceSpec`
-    priority_class : str, optional
-        A WorkloadPriorityClass. Without it the priority class of the pods says before whom the job goes.
+        Its classes of priorities, each with the least priority that gets it. A job below all of
+        them has none: then the priority class of its pods says before whom it goes.
+    priority : int
+        Of the job.
 
     Examples
     --------
-    >>> place = PlaceSpec(name="k", kind="kubernetes", in_cluster=True, allocator="kueue", queue="team-a")
-    >>> labels(place, "high")
-    {'kueue.x-k8s.io/queue-name': 'team-a', 'kueue.x-k8s.io/priority-class': 'high'}
+    >>> priorities = {"high": 10, "urgent": 100, "normal": 0}
+    >>> place = PlaceSpec(name="k", kind="kubernetes", in_cluster=True, allocator="kueue", queue="a", workload_priorities=priorities)
+    >>> labels(place, 99)
+    {'kueue.x-k8s.io/queue-name': 'a', 'kueue.x-k8s.io/priority-class': 'high'}
     """
     if place.allocator != "kueue" or place.queue is None:
         return {}
-    return {QUEUE: place.queue, **({PRIORITY: priority_class} if priority_class else {})}
+    reached = {least: name for name, least in place.workload_priorities.items() if least <= priority}
+    return {QUEUE: place.queue, **({PRIORITY: reached[max(reached)]} if reached else {})}
 
 
 def selector(job: Document) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,4 +114,11 @@ def test_a_workload_is_found_by_its_job(without: str) -> None:
 def test_only_a_place_under_kueue_names_a_queue() -> None:
     """A Job without the label is none of Kueue's."""
     assert labels(PLACE) == {"kueue.x-k8s.io/queue-name": "team-a"}
-    assert labels(PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True), "high") == {}
+    assert labels(PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True), 100) == {}
+
+
+@pytest.mark.parametrize(("priority", "expected"), [(-1, None), (0, "normal"), (9, "normal"), (10, "high"), (500, "high")])
+def test_a_jobs_priority_is_the_class_that_it_reaches(priority: int, expected: str | None) -> None:
+    """One below all has none."""
+    place = replace(PLACE, workload_priorities={"high": 10, "normal": 0})
+    assert labels(place, priority).get("kueue.x-k8s.io/priority-class") == expected
