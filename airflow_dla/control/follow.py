@@ -194,7 +194,7 @@ class Follow:
     def awaitable(self) -> bool:
         """Whether `await_end` would tell its end sooner than looking; once after each launch."""
         grant = self.attempt.grant
-        return self.hasty and not self._told and grant is not None and isinstance(self.workspace.runtimes.get(grant.node), Awaits)
+        return self.hasty and not self._told and grant is not None and isinstance(self.workspace.reached(grant.node), Awaits)
 
     def await_end(self) -> None:
         """Return as soon as what was just launched may have ended, or when it is no news any more."""

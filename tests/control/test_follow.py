@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
+from fakes.flaky_ledger import FlakyLedger, with_ledger
 from fakes.runtime import FakeRuntime
 from fixtures_workspace import job_spec
 
 from airflow_dla.control import Follow, Listener, Timing, Workspace, run_round
 from airflow_dla.errors import JobLost, LaunchRefused, LedgerUnavailable, NotReady, PlaceUnavailable
-from airflow_dla.ledger import Attempt, Decision
+from airflow_dla.ledger import Attempt, Decision, SqlLedger
 from airflow_dla.specs import AttemptState, Exit, ExitReason, JobSpec
 
 
@@ -54,6 +56,30 @@ def test_a_job_from_grant_to_end(workspace: Workspace, fake_runtime: FakeRuntime
     assert [line for line in heard.lines if line.startswith("epoch")] == ["epoch 1", "epoch 2"]
     assert heard.ended[0].exit == Exit(reason=ExitReason.SUCCEEDED, metrics={"loss": 0.5})
     assert workspace.ledger.leases() == ()
+
+
+class Levels(FlakyLedger):
+    """Remembers which launches may be forgotten in a power cut."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        super().__init__(ledger)
+        self.near: list[bool] = []
+
+    def begin_launch(self, attempt: str, *, near: bool, **how: Any) -> Attempt:
+        """Hand it on."""
+        self.near.append(near)
+        return self._ledger.begin_launch(attempt, near=near, **how)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_what_may_outlive_this_machine_is_launched_once_that_is_on_its_disk(workspace: Workspace, *, far: bool) -> None:
+    """A process here dies in a power cut together with the ledger, a container of an engine elsewhere does not."""
+    levels = Levels(workspace.ledger)
+    place = replace(with_ledger(workspace, levels), everywhere=frozenset(workspace.runtimes if far else ()))
+    follow, _ = begin(place)
+    step(follow)
+    assert follow.attempt.state is AttemptState.RUNNING
+    assert levels.near == [not far]
 
 
 def test_standard_error_is_told_apart(workspace: Workspace, fake_runtime: FakeRuntime) -> None:

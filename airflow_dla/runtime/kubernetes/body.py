@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import posixpath
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.docker.policy import image_of
 from airflow_dla.runtime.kubernetes import kueue, names, pods
+from airflow_dla.runtime.kubernetes.bundle import ARCHIVE, Bundle
 from airflow_dla.runtime.kubernetes.facts import MAIN
 from airflow_dla.runtime.kubernetes.overrides import asked
 from airflow_dla.runtime.kubernetes.template import merged
@@ -144,24 +146,21 @@ def secret(launch: Launch, owner: Mapping[str, Any], *, workspace: str) -> dict[
     }
 
 
-def runner(name: str, archive: bytes, *, workspace: str) -> dict[str, Any]:
+def runner(bundle: Bundle, *, workspace: str) -> dict[str, Any]:
     """Return the ConfigMap of our runner, made once for each namespace and version of it.
 
     Parameters
     ----------
-    name : str
-        Another one for every content.
-    archive : bytes
-        A zip of ``airflow_dla/agents`` that Python runs.
+    bundle : `Bundle`
     workspace : str
         Whoever made it; others use it too.
     """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {names.WORKSPACE: names.label(workspace)}},
+        "metadata": {"name": bundle.name, "labels": {names.WORKSPACE: names.label(workspace)}},
         "immutable": True,
-        "binaryData": {pods.ARCHIVE: base64.b64encode(archive).decode()},
+        "binaryData": {posixpath.basename(ARCHIVE): base64.b64encode(bundle.data).decode()},
     }
 
 

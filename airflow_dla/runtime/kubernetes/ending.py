@@ -46,6 +46,10 @@ _WROTE_TOO_MUCH: Final = re.compile(
 _STATUS: Final = re.compile(r"failed with exit code (\d+)")
 _NOT_STARTED: Final = frozenset({"StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError"})
 _MEMORY: Final = "OOMKilled"
+#: How a program ends that is made to: 128 + SIGKILL, 128 + SIGTERM.
+_SIGNALLED: Final = frozenset({137, 143})
+#: A kubelet deletes a pod so long after its containers ended, or a little later, s.
+_DELETES_S: Final = 5.0
 #: What a kubelet says of a container that it does not find any more.
 _FORGOTTEN: Final = "ContainerStatusUnknown"
 
@@ -66,7 +70,7 @@ class Ending:
     verdict: tuple[ExitReason, str] | None = None
 
 
-def ending(pod: Pod | None, document: Document | None) -> Ending:
+def ending(pod: Pod | None, document: Document | None, events: Sequence[Document] = ()) -> Ending:
     """Say how an attempt's pod ended.
 
     Parameters
@@ -75,6 +79,8 @@ def ending(pod: Pod | None, document: Document | None) -> Ending:
         As it was seen last; None where nobody has seen it.
     document : mapping or None
         Its Job; None where that is gone too.
+    events : sequence of mapping
+        Of the pod, as far as somebody looked: they tell best whether it was made to end.
 
     Examples
     --------
@@ -84,7 +90,7 @@ def ending(pod: Pod | None, document: Document | None) -> Ending:
     if pod is None:
         return _unseen(document)
     state = _state(pod.main)
-    if _ended_by_itself(pod):
+    if _ended_by_itself(pod, events):
         return Ending(state)
     verdict = _done_to(pod) or _before(pod)
     if verdict is not None or pod.main.ended:
@@ -138,14 +144,29 @@ def _state(main: Container) -> dict[str, Any]:
     }
 
 
-def _ended_by_itself(pod: Pod) -> bool:
-    """Return whether the program had ended before anything was done to its pod; the API tells whole seconds."""
-    if not pod.main.ended or pod.main.reason == _FORGOTTEN:
+def _ended_by_itself(pod: Pod, events: Sequence[Document]) -> bool:
+    """Return whether the program had ended before anything was done to its pod.
+
+    A kubelet says when it stops a container. Where nobody heard it there are times, in whole
+    seconds, and of a deletion in the end only when it was done.
+    """
+    main = pod.main
+    if not main.ended or main.reason == _FORGOTTEN:
         return False
-    disruption = _disruption(pod)
-    done = [at for at in (disruption.at if disruption else None, pod.deleted_at) if at is not None]
-    before = all(seconds(pod.main.finished_at) < at for at in done)
-    return pod.main.code == 0 or (before and pod.reason not in _DISRUPTIONS)
+    if main.code == 0:
+        return True
+    if pod.reason in _DISRUPTIONS or any(_stops_main(event) for event in events):
+        return False
+    finished_at, disruption = seconds(main.finished_at), _disruption(pod)
+    if disruption is not None and disruption.at <= finished_at:
+        return False
+    if pod.deleted_at is None or main.reason == _MEMORY:
+        return True
+    return main.code not in _SIGNALLED and (bool(events) or finished_at < pod.deleted_at - _DELETES_S)
+
+
+def _stops_main(event: Document) -> bool:
+    return event.get("reason") == "Killing" and str(event.get("message", "")).startswith(f"Stopping container {MAIN}")
 
 
 def _unseen(document: Document | None) -> Ending:
@@ -157,7 +178,7 @@ def _unseen(document: Document | None) -> Ending:
         return Ending({**times, "ExitCode": 0, "FinishedAt": str(status.get("completionTime") or "")})
     failed = next((told[name] for name in ("Failed", "FailureTarget") if told.get(name, _NO).true), _NO)
     code = _STATUS.search(failed.message)
-    if code is not None and f"Container {MAIN} " in failed.message:
+    if code is not None and f"Container {MAIN} " in failed.message and int(code[1]) not in _SIGNALLED:
         return Ending({**times, "ExitCode": int(code[1]), "FinishedAt": times["StartedAt"]})
     if "DisruptionTarget" in failed.message:
         return Ending({}, (ExitReason.LOST, f"its pod was ended by its cluster and is gone: {failed.message}"))

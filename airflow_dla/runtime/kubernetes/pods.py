@@ -15,8 +15,8 @@ volume     job                                  fetch                mate
 
 from __future__ import annotations
 
-import json
 import math
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,19 +26,14 @@ from airflow_dla.runtime.docker import command
 from airflow_dla.runtime.docker.facts import Image
 from airflow_dla.runtime.docker.ground import FOLDERS, needs_mate
 from airflow_dla.runtime.docker.overrides import capability
-from airflow_dla.runtime.kubernetes import limits, names
+from airflow_dla.runtime.kubernetes import bundle, limits, names
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, MATE
 from airflow_dla.specs import JobFile, PlaceSpec
 from airflow_dla.specs.clusters import CLAIM, EMPTY_DIR
 from airflow_dla.specs.resources import amounts
 
-#: What the ConfigMap with our runner holds: a zip that Python runs.
-ARCHIVE: Final = "agents.zip"
 #: Who runs containers where the place names nobody.
 NOBODY: Final = "65532:65532"
-#: Where ours keep what no job sees.
-CONTROL: Final = "/control"
-
 #: Time that ours get beyond the job's own, to keep its last checkpoint or publish, s. They end when they have.
 PUBLISH_S: Final = 3600
 
@@ -48,8 +43,9 @@ _JOB: Final = "job"
 _TMP: Final = "/tmp"  # noqa: S108 - in the container, which is private
 _SHM: Final = "/dev/shm"  # noqa: S108 - as above
 _MOST_TMP: Final = 1.0
-_BOOT: Final = "/opt/dla/boot"
-_DESCRIBED: Final = "/opt/dla/job"
+#: Where `bundle` looks for the archive of our runner, and for what the job is.
+_BOOT: Final = posixpath.dirname(bundle.ARCHIVE)
+_DESCRIBED: Final = posixpath.dirname(bundle.JOB)
 #: Nothing is taken from what was granted to the job; what ours hold is bounded.
 _BESIDE: Final = {"requests": {"cpu": "0", "memory": "0"}, "limits": {"cpu": "1", "memory": "512Mi"}}
 
@@ -139,7 +135,7 @@ def on_node(node: str) -> dict[str, Any]:
 def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: str, cpus: int) -> dict[str, Any]:
     argv = command.argv(launch.job, "python3" if needs.runner else None, runner=needs.runner, cpus=cpus)
     if needs.runner and not needs.mate:
-        argv = ("python3", f"{_BOOT}/{ARCHIVE}", command.JOB_DIR, "inside")  # it unpacks the runner itself
+        argv = ("python3", bundle.ARCHIVE, command.JOB_DIR, "inside")  # it unpacks the runner itself
     granted = limits.limits(launch.job.grant, place)
     return {
         "name": MAIN,
@@ -156,14 +152,13 @@ def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: s
 
 
 def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str, owner: str) -> dict[str, Any]:
-    options = {"job": f"{_DESCRIBED}/job.json", "owner": _ids(owner)}
     granted = limits.compute(job.grant)
     return {
-        **_ours(FETCH, place, image, ("python3", f"{_BOOT}/{ARCHIVE}", CONTROL, "fetch", json.dumps(options))),
-        # What ends before the job begins may use what the job will: a scheduler counts the larger.
-        "resources": {"requests": granted, "limits": dict(granted)} if granted else {},
+        **_ours(FETCH, place, image, bundle.fetch_command(_ids(owner))),
+        # It may use what the job will. What it sets aside would count for as long as the pod lives, also once that is made smaller.
+        "resources": {"requests": dict.fromkeys(granted, "0"), "limits": granted} if granted else {},
         "volumeMounts": [
-            {"name": _FILES, "mountPath": CONTROL, **_within(place, name, "")},
+            {"name": _FILES, "mountPath": bundle.CONTROL, **_within(place, name, "")},
             {"name": _RUNNER, "mountPath": _BOOT, "readOnly": True},
             {"name": _JOB, "mountPath": _DESCRIBED, "readOnly": True},
         ],
@@ -172,10 +167,10 @@ def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str, owner: str) ->
 
 def _mate(place: PlaceSpec, image: str, name: str, owner: str) -> dict[str, Any]:
     return {
-        **_ours(MATE, place, image, ("python3", f"{CONTROL}/agents", "stay", CONTROL, json.dumps({"owner": _ids(owner)}))),
+        **_ours(MATE, place, image, bundle.stay_command(_ids(owner))),
         "restartPolicy": "Always",
         "resources": {key: dict(value) for key, value in _BESIDE.items()},
-        "volumeMounts": [{"name": _FILES, "mountPath": CONTROL, **_within(place, name, "")}],
+        "volumeMounts": [{"name": _FILES, "mountPath": bundle.CONTROL, **_within(place, name, "")}],
     }
 
 
@@ -185,14 +180,15 @@ def _ours(role: str, place: PlaceSpec, image: str, argv: Sequence[str]) -> dict[
         "image": place.helper or image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(argv),
-        "workingDir": CONTROL,
-        "env": [{"name": "TMPDIR", "value": CONTROL}, {"name": "HOME", "value": CONTROL}],
+        "workingDir": bundle.CONTROL,
+        "env": [{"name": "TMPDIR", "value": bundle.CONTROL}, {"name": "HOME", "value": bundle.CONTROL}],
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
     }
 
 
-def _ids(user: str) -> list[int]:
-    return [int(part) for part in user.split(":")]
+def _ids(user: str) -> tuple[int, int]:
+    uid, _, gid = user.partition(":")
+    return int(uid), int(gid)
 
 
 def environment(launch: Launch, secret: str) -> list[dict[str, Any]]:

@@ -57,8 +57,6 @@ def defaulted(resource: Resource, document: dict[str, Any]) -> None:
             document["spec"]["podReplacementPolicy"] = "Failed"
         document["spec"]["template"] = template | {"spec": _pod_spec(template["spec"], alone=False)}
         document["status"] = {}
-    elif resource.plural in ("configmaps", "secrets"):
-        document.setdefault("data", {})
 
 
 def _pod_spec(spec: Mapping[str, Any], *, alone: bool = True) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names, pods
+from airflow_dla.runtime.kubernetes.bundle import Bundle
 from airflow_dla.specs import Exit, ExitReason, Grant, Part, PlaceSpec
 
 Make = Callable[..., Any]
@@ -242,7 +243,7 @@ def test_a_marker_never_makes_a_pod(place: Make):
 
 def test_the_runners_map():
     """It holds the archive, for all attempts of this version."""
-    found = body.runner("dla-runner-0a", b"PK", workspace="w")
+    found = body.runner(Bundle("dla-runner-0a", b"PK"), workspace="w")
     check(found)
     assert (base64.b64decode(found["binaryData"]["agents.zip"]), found["immutable"]) == (b"PK", True)
     assert names.ATTEMPT not in found["metadata"]["labels"]
@@ -300,7 +301,7 @@ places = st.fixed_dictionaries(
 secrets = st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), st.just("s3cr3t-v4lue"), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(asked=jobs, where=places, secrets=secrets, version=st.sampled_from(VERSIONS))
 def test_every_job_is_one_that_clusters_take(request: pytest.FixtureRequest, asked: Any, where: Any, secrets: Any, version: str):
     """The API's own schema takes it; what is requested is the limit; no secret is in it; every mount has its volume."""

@@ -43,8 +43,9 @@ def end(job: Make) -> Make:
     """Return a function that concludes on a pod and its Job."""
 
     def make(found: Pod | None, document: Mapping[str, Any] | None = None, **given: Any) -> Exit:
+        events = given.pop("events", ())
         said: dict[str, Any] = {"stop": None, "hard": False, "said": (), "tail": b"", "metrics": {}, "staged": None, **given}
-        return concluded(said.pop("job", job()), ending(found, document), **said)
+        return concluded(said.pop("job", job()), ending(found, document, events), **said)
 
     return make
 
@@ -149,6 +150,29 @@ def test_a_pod_that_somebody_deleted(end: Make):
     assert "was deleted, by somebody or something that is not us" in found.message
 
 
+@pytest.mark.parametrize(("code", "wanted"), [(143, ExitReason.LOST), (137, ExitReason.LOST), (1, ExitReason.LOST)])
+def test_a_pod_of_whose_deletion_only_the_end_was_seen(code: int, wanted: ExitReason, end: Make):
+    """Its kubelet deletes it at last, at once, a second after its program ended; so it looks as if that had been first."""
+    metadata = {"deletionTimestamp": "2026-11-23T02:10:01Z", "deletionGracePeriodSeconds": 0}
+    assert end(pod(terminated(code), metadata=metadata)).reason is wanted
+
+
+def test_what_a_kubelet_said_when_it_stopped_a_container(end: Make):
+    """That tells best who ended it: nobody stops what has ended."""
+    metadata = {"deletionTimestamp": LATER, "deletionGracePeriodSeconds": 0}
+    stopped = {"reason": "Killing", "message": "Stopping container main"}
+    assert end(pod(terminated(1), metadata=metadata), events=[stopped]).reason is ExitReason.LOST
+    beside = {"reason": "Killing", "message": "Stopping container mate"}
+    soon = {"deletionTimestamp": "2026-11-23T02:10:01Z", "deletionGracePeriodSeconds": 0}
+    assert end(pod(terminated(1), metadata=soon), events=[beside]).reason is ExitReason.USER_ERROR
+
+
+def test_memory_that_ran_out_is_told_of_a_deleted_pod_too(end: Make):
+    """The kernel ended it, not who deleted it after."""
+    metadata = {"deletionTimestamp": LATER, "deletionGracePeriodSeconds": 0}
+    assert end(pod(terminated(137, "OOMKilled"), metadata=metadata)).reason is ExitReason.OUT_OF_MEMORY
+
+
 def test_what_a_program_did_before_counts(end: Make):
     """It had failed, or succeeded, before its pod was deleted or evicted."""
     metadata = {"deletionTimestamp": LATER, "deletionGracePeriodSeconds": 30}
@@ -217,6 +241,7 @@ def test_a_pod_that_is_gone_and_what_its_job_says(end: Make):
     code = "Container main for pod ml/dla-w-0d9f-2-x7k2p failed with exit code 3 matching FailJob rule at index 1"
     found = end(None, failed(code))
     assert (found.reason, found.code) == (ExitReason.USER_ERROR, 3)
+    assert end(None, failed(code.replace("code 3", "code 143"))).reason is ExitReason.LOST
     disruption = "Pod ml/dla-w-0d9f-2-x7k2p has condition DisruptionTarget matching FailJob rule at index 0"
     assert end(None, failed(disruption)).reason is ExitReason.LOST
     complete = {"status": {"startTime": STARTED, "completionTime": ENDED, "conditions": [{"type": "Complete", "status": "True"}]}}

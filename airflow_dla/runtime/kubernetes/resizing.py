@@ -1,0 +1,112 @@
+"""Limits of a pod that change while it runs: the request, and what its node makes of it.
+
+A node takes a request and answers later, in the pod's status: it is in force when the
+container's own ``resources`` say so. One that waits or failed there goes on being wanted
+until it is taken back, so it must be: a grant is in force whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from airflow_dla.runtime.kubernetes.facts import MAIN, Condition, Pod
+from airflow_dla.runtime.kubernetes.limits import compute
+from airflow_dla.runtime.kubernetes.quantities import quantity
+from airflow_dla.specs import Grant
+
+_COMPUTE: Final = frozenset({"cpu", "memory"})
+#: Of a thousandth of a CPU, or a byte.
+_CLOSE: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a resize.
+
+    Parameters
+    ----------
+    in_force : bool
+        Whether the node holds the pod to it.
+    refused : bool
+        Whether it will not, for now at least: take it back.
+    text : str
+        The node's words.
+    """
+
+    in_force: bool
+    refused: bool = False
+    text: str = ""
+
+
+def can_resize(old: Grant, new: Grant) -> bool:
+    """Return whether a running pod can be changed from one grant to another: only what it has, of CPUs and memory.
+
+    A limit that is added or taken away would make the pod one of another class of service.
+
+    Examples
+    --------
+    >>> old = Grant(id="a.1", node="n", amounts={"cpu": 1.0, "memory": 1.0, "gpu": 1.0})
+    >>> can_resize(old, Grant(id="a.1", node="n", amounts={"cpu": 2.0, "memory": 0.5, "gpu": 1.0}))
+    True
+    >>> can_resize(old, Grant(id="a.1", node="n", amounts={"cpu": 2.0, "gpu": 1.0}))
+    False
+    """
+    changed = {key for key in {*old.amounts, *new.amounts} if old.amounts.get(key) != new.amounts.get(key)}
+    return changed <= _COMPUTE and old.amounts.keys() == new.amounts.keys() and (old.gpu_ids, old.node) == (new.gpu_ids, new.node)
+
+
+def patch(grant: Grant) -> list[dict[str, Any]]:
+    """Return the JSON patch of a pod's ``resize`` that puts a grant in force.
+
+    Examples
+    --------
+    >>> patch(Grant(id="a.1", node="n", amounts={"cpu": 2.0}))[1:]
+    [{'op': 'replace', 'path': '/spec/containers/0/resources/requests/cpu', 'value': '2000m'},
+     {'op': 'replace', 'path': '/spec/containers/0/resources/limits/cpu', 'value': '2000m'}]
+    """
+    at = "/spec/containers/0"
+    changes = [
+        {"op": "replace", "path": f"{at}/resources/{kind}/{resource}", "value": value}
+        for resource, value in compute(grant).items()
+        for kind in ("requests", "limits")
+    ]
+    return [{"op": "test", "path": f"{at}/name", "value": MAIN}, *changes]
+
+
+def outcome(pod: Pod, grant: Grant) -> Outcome:
+    """Return what became of a resize.
+
+    Parameters
+    ----------
+    pod : `Pod`
+        As it is after the request: it must be newer than that.
+    grant : `Grant`
+        What was asked for.
+    """
+    pending, going = pod.conditions.get("PodResizePending"), pod.conditions.get("PodResizeInProgress")
+    if pending is not None and pending.true:
+        # It waits for room, which nobody may ever make.
+        return Outcome(in_force=False, refused=True, text=_words(pending))
+    if going is not None and going.true:
+        return Outcome(in_force=False, refused=going.reason == "Error", text=_words(going))
+    return Outcome(in_force=is_in_force(pod, grant))
+
+
+def is_in_force(pod: Pod, grant: Grant) -> bool:
+    """Return whether a pod's node says that it holds the job to a grant, no more and no less."""
+    told = pod.main.resources
+    return all(
+        _same(told.get(kind) or {}, resource, value) for resource, value in compute(grant).items() for kind in ("requests", "limits")
+    )
+
+
+def _same(told: Mapping[str, Any], resource: str, value: str) -> bool:
+    if resource not in told:
+        return False
+    return abs(quantity(told[resource], resource) - quantity(value, resource)) <= _CLOSE
+
+
+def _words(condition: Condition) -> str:
+    return ": ".join(word for word in (condition.reason, condition.message) if word)
