@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from airflow_dla.runtime.kubernetes.facts import Document
 from airflow_dla.runtime.kubernetes.names import QUEUE
@@ -85,6 +85,27 @@ def workload_of(job: Document, workloads: Iterable[Document]) -> Document | None
     """Return the Workload that Kueue made of a Job; None where it made none yet."""
     uid = job["metadata"]["uid"]
     return next((found for found in workloads if _owner(found) == uid), None)
+
+
+class WorkloadsLike(Protocol):
+    """The part of a cluster that is asked here."""
+
+    def list(self, kind: str, *, labels: str = "", fields: str = "", cluster_wide: bool = False) -> tuple[list[dict[str, Any]], str]:
+        """Return the objects that selectors choose."""
+
+
+def look(cluster: WorkloadsLike, job: Document, place: PlaceSpec) -> Admission:
+    """Ask what Kueue makes of a Job.
+
+    Raises
+    ------
+    NotFound
+        If the cluster has no Kueue.
+    PlaceUnavailable
+        If it does not answer, or does not let us see Workloads.
+    """
+    workloads, _ = cluster.list("workloads", labels=selector(job))
+    return admission(workload_of(job, workloads), place)
 
 
 def _owner(workload: Document) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_dla.runtime.kubernetes.kueue import Admission, State, admission, labels, selector, workload_of
+from airflow_dla.runtime.kubernetes.kueue import Admission, State, admission, labels, look, selector, workload_of
 from airflow_dla.specs import PlaceSpec
 
 PLACE = PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True, allocator="kueue", queue="team-a")
@@ -100,6 +100,19 @@ def test_a_job_that_kueue_has_not_seen_waits() -> None:
     """A queue of a misspelt name shows in this way."""
     found = admission(workload_of(JOB, [workload() | {"metadata": {"name": "other", "labels": {"kueue.x-k8s.io/job-uid": "u-2"}}}]), PLACE)
     assert (found.state, "has no such queue" in found.text) == ("waiting", True)
+
+
+def test_a_job_is_asked_for_by_its_uid() -> None:
+    """Of all the Workloads of a namespace, its own."""
+    asked = []
+
+    class MadeUpCluster:
+        def list(self, kind: str, *, labels: str = "", fields: str = "", cluster_wide: bool = False) -> tuple[list[dict[str, Any]], str]:
+            asked.append((kind, labels, fields, cluster_wide))
+            return [workload(RESERVED, ADMITTED)], "1"
+
+    assert look(MadeUpCluster(), JOB, PLACE).state == "admitted"
+    assert asked == [("workloads", "kueue.x-k8s.io/job-uid=u-1", "", False)]
 
 
 @pytest.mark.parametrize("without", ["labels", "ownerReferences"])
