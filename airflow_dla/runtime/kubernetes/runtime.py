@@ -144,11 +144,7 @@ class KubernetesRuntime:
 
     def kept(self) -> dict[str, float]:
         """Return the attempts whose ended Jobs are still there, and when each was created."""
-        return {
-            attempt: seconds(found["metadata"].get("creationTimestamp"))
-            for attempt, found in self._shelf.all()
-            if not self._alive(attempt, found)
-        }
+        return {attempt: seconds(found["metadata"].get("creationTimestamp")) for attempt, found in self._shelf.all() if not self._alive(attempt, found)}
 
     def collect(self, attempt: str) -> None:
         """Remove an ended Job with its pod, keeping its log; what runs stays."""
