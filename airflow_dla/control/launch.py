@@ -49,6 +49,7 @@ def what_runs(workspace: Workspace, attempt: Attempt, grant: Grant, secrets: Map
         volumes=spec.agent.volumes,
         overrides=spec.policy.overrides,
         labels={"dag": key.dag, "run": key.run, "task": key.task, **({"map_index": str(key.index)} if key.index >= 0 else {})},
+        priority=spec.policy.priority,
     )
 
 

@@ -35,6 +35,8 @@ class Launch:
         What else the job's policy asks of the place's engine, by the engine's own names.
     labels : mapping of str
         For people and their tools: dag, run, task. Nothing of ours reads them.
+    priority : int
+        Of the job, for places where somebody else decides who goes first.
     """
 
     job: JobFile
@@ -43,6 +45,7 @@ class Launch:
     volumes: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,19 @@ from airflow_dla.specs.clusters import EMPTY_DIR, extended, label_key, label_val
 from airflow_dla.specs.policies import PlacePolicy
 from airflow_dla.specs.references import public_url
 from airflow_dla.specs.spec import Spec, spec_field
-from airflow_dla.specs.values import boolean, choice, identifier, json_value, mapping_of, optional, seconds, sequence_of, text, written
+from airflow_dla.specs.values import (
+    boolean,
+    choice,
+    identifier,
+    integer,
+    json_value,
+    mapping_of,
+    optional,
+    seconds,
+    sequence_of,
+    text,
+    written,
+)
 
 #: Schemes of engines' addresses.
 SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
@@ -30,8 +42,8 @@ _TLS: Final = ("ca", "cert", "key")
 #: Fields that mean something to one kind of place only; the others to all that run jobs in images.
 _OF_DOCKER: Final = ("url", "tls", "folder", "runtime")
 _OF_KUBERNETES: Final = (
-    "kubeconfig", "context", "in_cluster", "namespace", "scratch", "store", "allocator", "queue", "gpu_resource", "resources",
-    "node_selector", "tolerations", "service_account", "image_pull_secrets", "priority_class", "runtime_class",
+    "kubeconfig", "context", "in_cluster", "namespace", "scratch", "store", "allocator", "queue", "workload_priorities", "gpu_resource",
+    "resources", "node_selector", "tolerations", "service_account", "image_pull_secrets", "priority_class", "runtime_class",
 )  # fmt: skip
 #: What somebody who wrote a field of the other kind may have meant.
 _MEANT: Final[Mapping[str, str]] = {
@@ -115,6 +127,8 @@ class PlaceSpec(Spec):
         Kubernetes: who decides which job starts when and where.
     queue : str or None
         Kubernetes: Kueue's LocalQueue.
+    workload_priorities : mapping of str to int
+        Kubernetes: Kueue's WorkloadPriorityClasses, each with the least priority of the jobs that get it.
     gpu_resource : str
         Kubernetes: what the cluster calls its whole GPUs.
     resources : mapping of str
@@ -172,6 +186,7 @@ class PlaceSpec(Spec):
     store: str | None = spec_field(optional(choice("direct", "relay")), default=None)
     allocator: str = spec_field(choice("dla", "kueue"), default="dla")
     queue: str | None = spec_field(optional(object_name), default=None)
+    workload_priorities: Mapping[str, int] = spec_field(mapping_of(integer, key=object_name), factory=dict)
     gpu_resource: str = spec_field(extended, default="nvidia.com/gpu")
     resources: Mapping[str, str] = spec_field(mapping_of(extended, key=slices), factory=dict)
     node_selector: Mapping[str, str] = spec_field(mapping_of(label_value, key=label_key), factory=dict)
@@ -233,6 +248,11 @@ class PlaceSpec(Spec):
             raise InvalidSpec(
                 f"place {self.name!r}: allocator {self.allocator} and queue {self.queue!r}; Kueue needs the name of a LocalQueue of the "
                 "namespace, and without Kueue there is none: give both (allocator: kueue, queue: NAME), or neither"
+            )
+        if self.workload_priorities and self.allocator != "kueue":
+            raise InvalidSpec(
+                f"place {self.name!r}: workload_priorities are Kueue's, and here our own rounds go by a job's priority; drop them, or say "
+                "allocator: kueue with a queue"
             )
 
     @property

@@ -376,7 +376,7 @@ def kubernetes_places(draw: st.DrawFn) -> PlaceSpec:
         name=draw(place_names),
         kind="kubernetes",
         **draw(clusters),
-        **draw(st.just({}) | object_names.map(lambda queue: {"allocator": "kueue", "queue": queue})),
+        **draw(st.just({}) | object_names.map(lambda queue: {"allocator": "kueue", "queue": queue, "workload_priorities": {queue: 10}})),
         namespace=draw(st.none() | object_names),
         helper=draw(st.none() | images),
         image=draw(st.none() | images),

@@ -64,6 +64,8 @@ def test_what_breaks_a_rule_is_named(fields: dict[str, Any], said: str) -> None:
         ({"allocator": "slurm"}, r"place\.allocator must be one of dla, kueue"),
         ({"allocator": "kueue"}, r"allocator kueue and queue None; Kueue needs the name of a LocalQueue"),
         ({"queue": "train"}, r"allocator dla and queue 'train'"),
+        ({"workload_priorities": {"high": 10}}, r"workload_priorities are Kueue's, and here our own rounds go by a job's priority"),
+        ({"workload_priorities": {"High": 10}}, r"place\.workload_priorities key must be the name of an object of the cluster"),
         ({"store": "s3"}, r"place\.store must be one of direct, relay"),
         ({"scratch": "disk"}, r"place\.scratch must be 'emptydir', 'pvc:NAME', or"),
         ({"scratch": "pvc:"}, r"place\.scratch must be the name of an object of the cluster.*got 'pvc:'"),

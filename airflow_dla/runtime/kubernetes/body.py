@@ -17,7 +17,7 @@ from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.docker.policy import image_of
-from airflow_dla.runtime.kubernetes import names, pods
+from airflow_dla.runtime.kubernetes import kueue, names, pods
 from airflow_dla.runtime.kubernetes.bundle import ARCHIVE, Bundle
 from airflow_dla.runtime.kubernetes.facts import MAIN
 from airflow_dla.runtime.kubernetes.overrides import asked
@@ -76,7 +76,7 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": {**labels, **_queue(place)}, "annotations": noted},
+        "metadata": {"name": name, "labels": {**labels, **kueue.labels(place, launch.priority)}, "annotations": noted},
         "spec": {
             **_once(place),
             "suspend": bool(launch.secrets) or place.allocator == "kueue",
@@ -228,10 +228,6 @@ def _once(place: PlaceSpec) -> dict[str, Any]:
         "podFailurePolicy": {"rules": [dict(rule) for rule in _RULES]},
         "ttlSecondsAfterFinished": math.ceil(place.keep_s) + _BACKSTOP_S,
     }
-
-
-def _queue(place: PlaceSpec) -> dict[str, str]:
-    return {names.QUEUE: place.queue} if place.allocator == "kueue" and place.queue else {}
 
 
 def _members(job: JobFile) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from airflow_dla.runtime.kubernetes.facts import Document
 from airflow_dla.runtime.kubernetes.names import QUEUE
@@ -52,24 +52,28 @@ class Admission:
     text: str
 
 
-def labels(place: PlaceSpec, priority_class: str | None = None) -> dict[str, str]:
-    """Return the labels by which Kueue finds a place's Jobs; none where it decides nothing.
+def labels(place: PlaceSpec, priority: int = 0) -> dict[str, str]:
+    """Return the labels by which Kueue finds a place's Jobs, and knows before whom one goes; none where it decides nothing.
 
     Parameters
     ----------
     place : `PlaceSpec`
-    priority_class : str, optional
-        A WorkloadPriorityClass. Without it the priority class of the pods says before whom the job goes.
+        Its classes of priorities, each with the least priority that gets it. A job below all of
+        them has none: then the priority class of its pods says before whom it goes.
+    priority : int
+        Of the job.
 
     Examples
     --------
-    >>> place = PlaceSpec(name="k", kind="kubernetes", in_cluster=True, allocator="kueue", queue="team-a")
-    >>> labels(place, "high")
-    {'kueue.x-k8s.io/queue-name': 'team-a', 'kueue.x-k8s.io/priority-class': 'high'}
+    >>> priorities = {"high": 10, "urgent": 100, "normal": 0}
+    >>> place = PlaceSpec(name="k", kind="kubernetes", in_cluster=True, allocator="kueue", queue="a", workload_priorities=priorities)
+    >>> labels(place, 99)
+    {'kueue.x-k8s.io/queue-name': 'a', 'kueue.x-k8s.io/priority-class': 'high'}
     """
     if place.allocator != "kueue" or place.queue is None:
         return {}
-    return {QUEUE: place.queue, **({PRIORITY: priority_class} if priority_class else {})}
+    reached = {least: name for name, least in place.workload_priorities.items() if least <= priority}
+    return {QUEUE: place.queue, **({PRIORITY: reached[max(reached)]} if reached else {})}
 
 
 def selector(job: Document) -> str:
@@ -81,6 +85,27 @@ def workload_of(job: Document, workloads: Iterable[Document]) -> Document | None
     """Return the Workload that Kueue made of a Job; None where it made none yet."""
     uid = job["metadata"]["uid"]
     return next((found for found in workloads if _owner(found) == uid), None)
+
+
+class WorkloadsLike(Protocol):
+    """The part of a cluster that is asked here."""
+
+    def list(self, kind: str, *, labels: str = "", fields: str = "", cluster_wide: bool = False) -> tuple[list[dict[str, Any]], str]:
+        """Return the objects that selectors choose."""
+
+
+def look(cluster: WorkloadsLike, job: Document, place: PlaceSpec) -> Admission:
+    """Ask what Kueue makes of a Job.
+
+    Raises
+    ------
+    NotFound
+        If the cluster has no Kueue.
+    PlaceUnavailable
+        If it does not answer, or does not let us see Workloads.
+    """
+    workloads, _ = cluster.list("workloads", labels=selector(job))
+    return admission(workload_of(job, workloads), place)
 
 
 def _owner(workload: Document) -> str | None:

@@ -113,7 +113,7 @@ def test_a_cluster_that_is_away_is_asked_nothing_more() -> None:
         (
             {"list nodes everywhere"},
             "warn",
-            "this user may not list nodes in every namespace (the place is one node, of what its `capacity`",
+            "this user may not list nodes in every namespace (the place is one node",
         ),
         (
             {"list nodes everywhere", "list pods everywhere"},

@@ -100,9 +100,11 @@ def test_the_node_that_was_granted(launch: Make, place: Make, job: Make):
     """With our allocator the pod runs there and nowhere else; Kueue's pods go where the cluster puts them."""
     pinned = pod_of(made(launch(), place()))["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert pinned["nodeSelectorTerms"] == [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gpu-7"]}]}]
-    queued = made(launch(job=job(grant=Grant(id="0d9f.2", node="k8s"))), place(allocator="kueue", queue="train"))
+    queues = place(allocator="kueue", queue="train", workload_priorities={"high": 10})
+    queued = made(launch(job=job(grant=Grant(id="0d9f.2", node="k8s")), priority=10), queues)
     assert "affinity" not in pod_of(queued)
     assert (queued["spec"]["suspend"], queued["metadata"]["labels"][names.QUEUE]) == (True, "train")
+    assert queued["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "high"
 
 
 def test_what_is_staged_is_beside_it(launch: Make, place: Make, job: Make):

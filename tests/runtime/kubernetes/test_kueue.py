@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_dla.runtime.kubernetes.kueue import Admission, State, admission, labels, selector, workload_of
+from airflow_dla.runtime.kubernetes.kueue import Admission, State, admission, labels, look, selector, workload_of
 from airflow_dla.specs import PlaceSpec
 
 PLACE = PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True, allocator="kueue", queue="team-a")
@@ -101,6 +102,19 @@ def test_a_job_that_kueue_has_not_seen_waits() -> None:
     assert (found.state, "has no such queue" in found.text) == ("waiting", True)
 
 
+def test_a_job_is_asked_for_by_its_uid() -> None:
+    """Of all the Workloads of a namespace, its own."""
+    asked = []
+
+    class MadeUpCluster:
+        def list(self, kind: str, *, labels: str = "", fields: str = "", cluster_wide: bool = False) -> tuple[list[dict[str, Any]], str]:
+            asked.append((kind, labels, fields, cluster_wide))
+            return [workload(RESERVED, ADMITTED)], "1"
+
+    assert look(MadeUpCluster(), JOB, PLACE).state == "admitted"
+    assert asked == [("workloads", "kueue.x-k8s.io/job-uid=u-1", "", False)]
+
+
 @pytest.mark.parametrize("without", ["labels", "ownerReferences"])
 def test_a_workload_is_found_by_its_job(without: str) -> None:
     """By its owner or by its label: old versions of Kueue lack the one, a Workload made by hand the other."""
@@ -113,4 +127,11 @@ def test_a_workload_is_found_by_its_job(without: str) -> None:
 def test_only_a_place_under_kueue_names_a_queue() -> None:
     """A Job without the label is none of Kueue's."""
     assert labels(PLACE) == {"kueue.x-k8s.io/queue-name": "team-a"}
-    assert labels(PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True), "high") == {}
+    assert labels(PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True), 100) == {}
+
+
+@pytest.mark.parametrize(("priority", "expected"), [(-1, None), (0, "normal"), (9, "normal"), (10, "high"), (500, "high")])
+def test_a_jobs_priority_is_the_class_that_it_reaches(priority: int, expected: str | None) -> None:
+    """One below all has none."""
+    place = replace(PLACE, workload_priorities={"high": 10, "normal": 0})
+    assert labels(place, priority).get("kueue.x-k8s.io/priority-class") == expected
