@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_dla.artifacts import Exchange
 from airflow_dla.errors import MissingExtra, PlaceUnavailable
 from airflow_dla.hooks.connections import ClusterAccess
+from airflow_dla.hooks.settings import Settings
+from airflow_dla.runtime.kubernetes.names import selector
 from airflow_dla.specs import PlaceSpec
 
 if TYPE_CHECKING:
     from airflow_dla.runtime.kubernetes.cluster import Cluster
+    from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 
 #: Where jobs run when nobody says.
 _DEFAULT: Final = "default"
@@ -32,6 +36,40 @@ def cluster_of(place: PlaceSpec, access: ClusterAccess) -> Cluster:
     from airflow_dla.runtime.kubernetes.cluster import Cluster  # noqa: PLC0415 - only where there is such a place
 
     return Cluster(clients(place, access), name=place.name, namespace=namespace_of(place, access))
+
+
+def kubernetes_runtime(place: PlaceSpec, settings: Settings, identity: str, cluster: Cluster) -> KubernetesRuntime:
+    """Return what runs a place's jobs.
+
+    Parameters
+    ----------
+    place : `PlaceSpec`
+    settings : `Settings`
+    identity : str
+        Of the workspace.
+    cluster : `Cluster`
+        The place's.
+    """
+    from airflow_dla.runtime.kubernetes.cargo import Cargo  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.kubernetes.freight import Freight  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.kubernetes.logs import Logs  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.kubernetes.mirror import Mirror  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.kubernetes.shelf import Shelf  # noqa: PLC0415 - only where there is such a place
+
+    ours = selector(identity)
+    shelf = Shelf(cluster, Mirror(cluster, "jobs", ours), Mirror(cluster, "pods", ours), identity)
+    # What pods cannot reach, or nobody can sign addresses of, goes through whoever follows them.
+    store = Exchange(settings.store_url, options=settings.store_options)
+    folder = settings.folder_of(place) / identity / "logs"
+    return KubernetesRuntime(
+        cluster,
+        place,
+        workspace=identity,
+        shelf=shelf,
+        cargo=Cargo(Freight(cluster, store, direct=place.store != "relay")),
+        logs=Logs(cluster, lambda attempt: folder / f"{attempt}.log"),
+    )
 
 
 def clients(place: PlaceSpec, access: ClusterAccess) -> Callable[[], Any]:

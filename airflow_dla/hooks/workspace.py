@@ -18,7 +18,7 @@ from airflow_dla.artifacts import Store
 from airflow_dla.control import Crew, Workspace, refresh_nodes
 from airflow_dla.errors import InvalidSpec, NotFound
 from airflow_dla.hooks.docker import docker_runtime, engine_of
-from airflow_dla.hooks.kubernetes import cluster_of
+from airflow_dla.hooks.kubernetes import cluster_of, kubernetes_runtime
 from airflow_dla.hooks.metrics import AirflowMetrics
 from airflow_dla.hooks.places import LOCAL
 from airflow_dla.hooks.settings import Settings, embedded_settings, named_connections, read_settings
@@ -222,6 +222,7 @@ def _runtimes(settings: Settings, identity: str, store: Store) -> tuple[dict[str
     for place in settings.places:
         if place.kind == "kubernetes":
             cluster = cluster_of(place, settings.accesses[place.name])
+            runtimes[place.name] = kubernetes_runtime(place, settings, identity, cluster)
             discovered[place.name] = ClusterNodes(cluster, place=place, workspace=identity, labels=settings.labels_of(place))
     return runtimes, discovered
 

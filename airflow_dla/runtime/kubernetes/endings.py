@@ -90,8 +90,9 @@ class Endings:
         if job.attempt not in self._last:
             found = ending(pod, document, self._events(pod))
             tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
-            said = tuple(spoken(self._logs.whole(job.attempt, pod), job.nonce)) if Needs.of(job).runner else ()
-            metrics = readings({} if job.entrypoint.function else job.metrics, self._logs.whole(job.attempt, pod))
+            whole = [] if pod is None or not pod.started else self._logs.whole(job.attempt, pod)
+            said = tuple(spoken(whole, job.nonce)) if Needs.of(job).runner else ()
+            metrics = {} if Needs.of(job).runner else readings(job.metrics, whole)
             self._last[job.attempt] = _Last(found, tail, said, metrics)
             while len(self._last) > _REMEMBERED:
                 self._last.pop(next(iter(self._last)))

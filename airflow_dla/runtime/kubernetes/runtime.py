@@ -19,6 +19,7 @@ from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons
 from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.runtime.kubernetes.waiting import Outlook
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
 _SLICE: Final = 1 << 20
@@ -53,7 +54,7 @@ class KubernetesRuntime:
         self._shelf = shelf
         self._cargo = cargo
         self._logs = logs
-        self._reasons = Reasons(cluster)
+        self._reasons = Reasons(cluster, place)
         self._endings = Endings(cluster, shelf, cargo, logs)
 
     # --- the contract ---
@@ -91,6 +92,10 @@ class KubernetesRuntime:
         job, stop, pod = job_of(found), stop_of(found), self._shelf.pod(attempt)
         if job is None:
             return Status(alive=False, exit=_unstarted(stop))
+        if stop is None and self.place.allocator == "kueue" and is_suspended(found):
+            # Kueue would start the same Job again, and an attempt runs once.
+            written = self._want(attempt, Stop(ExitReason.PREEMPTED, time.time()), suspend=True)
+            stop = None if written is None else stop_of(written)
         if pod is None and stop is None and not is_over(found):
             return Status(alive=not is_suspended(found), note="its pod is made")
         if pod is not None and not pod.over and not pod.main.ended:
@@ -144,13 +149,15 @@ class KubernetesRuntime:
 
     def kept(self) -> dict[str, float]:
         """Return the attempts whose ended Jobs are still there, and when each was created."""
-        return {attempt: seconds(found["metadata"].get("creationTimestamp")) for attempt, found in self._shelf.all() if not self._alive(attempt, found)}
+        ended = ((attempt, found) for attempt, found in self._shelf.all() if not self._alive(attempt, found))
+        return {attempt: seconds(found["metadata"].get("creationTimestamp")) for attempt, found in ended}
 
     def collect(self, attempt: str) -> None:
         """Remove an ended Job with its pod, keeping its log; what runs stays."""
         found, pod = self._shelf.find(attempt), self._shelf.pod(attempt)
         if found is not None and not self._alive(attempt, found):
-            self._logs.keep(attempt, pod)
+            if pod is not None:
+                self._logs.keep(attempt, pod)
             self.cluster.delete("jobs", self._shelf.name(attempt), uid=found["metadata"]["uid"])
 
     # --- launching ---
@@ -167,10 +174,12 @@ class KubernetesRuntime:
 
     def _completed(self, launch: Launch, found: Document) -> Document:
         """Make what a suspended Job waits for, and let it go."""
-        if not is_suspended(found) or self.place.allocator == "kueue":
+        if not is_suspended(found):
             return found
         if launch.secrets:
             self._shelf.share("secrets", body.secret(launch, found, workspace=self._workspace))
+        if self.place.allocator == "kueue":
+            return found
         freed = self.cluster.patch("jobs", self._shelf.name(launch.job.attempt), body.unsuspend())
         if freed is None:
             raise NotReady("its Job was removed and is made again")
@@ -183,18 +192,21 @@ class KubernetesRuntime:
             return
         if pod is not None and pod.fetches:
             self._cargo.bring(job, pod)
-        wait = self._reasons.of(found, pod)
-        if wait.hopeless:
-            self._want(job.attempt, Stop(ExitReason.REFUSED, time.time()), suspend=True)
-            raise LaunchRefused(f"place {self.place.name}: {wait.text}")
-        raise NotReady(wait.text)
+        wait = self._reasons.of(found, pod, job)
+        if wait.outlook is not Outlook.WAITS:
+            reason = ExitReason.REFUSED if wait.outlook is Outlook.REFUSED else ExitReason.LOST
+            self._want(job.attempt, Stop(reason, time.time()), suspend=True)
+        raise wait.error()
 
     # --- following ---
 
     def _want(self, attempt: str, stop: Stop, *, suspend: bool = False) -> Document | None:
         """Want a stop unless one is wanted; return the Job as it is then."""
-        never = [{"op": "add", "path": "/spec/suspend", "value": True}] if suspend else []
-        return self._shelf.change(attempt, lambda found: [*body.stopped(found, stop), *never], unless=names.STOP)
+
+        def patch(found: Document) -> list[dict[str, Any]]:
+            return [*body.stopped(found, stop), *(_never(found) if suspend else ())]
+
+        return self._shelf.change(attempt, patch, unless=names.STOP)
 
     def _alive(self, attempt: str, found: Document) -> bool:
         if exit_of(found) is not None:
@@ -240,6 +252,13 @@ def is_over(job: Document) -> bool:
 def is_suspended(job: Document) -> bool:
     """Whether a Job waits for us, or for Kueue."""
     return bool(job["spec"].get("suspend"))
+
+
+def _never(job: Document) -> list[dict[str, Any]]:
+    """Return what keeps a Job from making a pod; one without a queue is let go by nobody but us."""
+    queued = names.QUEUE in (job["metadata"].get("labels") or {})
+    unqueued = [{"op": "remove", "path": f"/metadata/labels/{names.QUEUE.replace('/', '~1')}"}] if queued else []
+    return [{"op": "add", "path": "/spec/suspend", "value": True}, *unqueued]
 
 
 def _unstarted(stop: Stop | None) -> Exit:
