@@ -39,9 +39,15 @@ class Reasons:
         if known is not None and now - asked < min(_LONGEST_S, _EVERY_S + (asked - since) / _SLOWER):
             return known
         events, _ = self._cluster.list("events", fields=f"involvedObject.uid={uid}")
-        found = waiting.why(job, pod, events)
+        found = waiting.waiting(pod, job, events, now=time.time(), program=_program(job))
         self._known.pop(uid, None)
         self._known[uid] = (since, now, found)
         while len(self._known) > _REMEMBERED:
             self._known.pop(next(iter(self._known)))
         return found
+
+
+def _program(job: Document) -> str:
+    """Return the first word of a Job's command line."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return str((container.get("command") or [""])[0])

@@ -19,6 +19,7 @@ from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons
 from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.runtime.kubernetes.waiting import Outlook
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
 _SLICE: Final = 1 << 20
@@ -72,6 +73,8 @@ class KubernetesRuntime:
             While the cluster has no room, fetches the image, or inputs are brought.
         LaunchRefused
             If the place's policy or the cluster forbids it, or no waiting will help.
+        JobLost
+            If the node that was granted cannot have it.
         """
         attempt = launch.job.attempt
         found = self._shelf.find(attempt) or self._made(launch)
@@ -144,7 +147,11 @@ class KubernetesRuntime:
 
     def kept(self) -> dict[str, float]:
         """Return the attempts whose ended Jobs are still there, and when each was created."""
-        return {attempt: seconds(found["metadata"].get("creationTimestamp")) for attempt, found in self._shelf.all() if not self._alive(attempt, found)}
+        return {
+            attempt: seconds(found["metadata"].get("creationTimestamp"))
+            for attempt, found in self._shelf.all()
+            if not self._alive(attempt, found)
+        }
 
     def collect(self, attempt: str) -> None:
         """Remove an ended Job with its pod, keeping its log; what runs stays."""
@@ -184,10 +191,10 @@ class KubernetesRuntime:
         if pod is not None and pod.fetches:
             self._cargo.bring(job, pod)
         wait = self._reasons.of(found, pod)
-        if wait.hopeless:
-            self._want(job.attempt, Stop(ExitReason.REFUSED, time.time()), suspend=True)
-            raise LaunchRefused(f"place {self.place.name}: {wait.text}")
-        raise NotReady(wait.text)
+        if wait.outlook is not Outlook.WAITS:
+            # Nobody asks about it again, and a cluster would wait for ever.
+            self._want(job.attempt, Stop(ExitReason(wait.outlook.value), time.time()), suspend=True)
+        raise wait.error(self.place.name)
 
     # --- following ---
 
