@@ -73,6 +73,8 @@ class KubernetesRuntime:
             While the cluster has no room, fetches the image, or inputs are brought.
         LaunchRefused
             If the place's policy or the cluster forbids it, or no waiting will help.
+        JobLost
+            If the node that was granted cannot have it.
         """
         attempt = launch.job.attempt
         found = self._shelf.find(attempt) or self._made(launch)
@@ -194,9 +196,9 @@ class KubernetesRuntime:
             self._cargo.bring(job, pod)
         wait = self._reasons.of(found, pod, job)
         if wait.outlook is not Outlook.WAITS:
-            reason = ExitReason.REFUSED if wait.outlook is Outlook.REFUSED else ExitReason.LOST
-            self._want(job.attempt, Stop(reason, time.time()), suspend=True)
-        raise wait.error()
+            # Nobody asks about it again, and a cluster would wait for ever.
+            self._want(job.attempt, Stop(ExitReason(wait.outlook.value), time.time()), suspend=True)
+        raise wait.error(self.place.name)
 
     # --- following ---
 

@@ -42,10 +42,10 @@ class Wait:
     text: str
     outlook: Outlook = Outlook.WAITS
 
-    def error(self) -> DlaError:
-        """Return what a launch raises."""
+    def error(self, place: str) -> DlaError:
+        """Return what a launch on a place raises; a wait is told beside the place's name anyway."""
         kinds: Mapping[Outlook, type[DlaError]] = {Outlook.LOST: JobLost, Outlook.REFUSED: LaunchRefused}
-        return kinds.get(self.outlook, NotReady)(self.text)
+        return kinds[self.outlook](f"place {place}: {self.text}") if self.outlook in kinds else NotReady(self.text)
 
 
 #: How long what may pass is waited for, s: what another component makes; a registry that does not answer; a node that has no room.

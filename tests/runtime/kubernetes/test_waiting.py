@@ -39,9 +39,9 @@ def pod(main: Mapping[str, Any] | None = None, *, node: str = "gpu-7", pinned: b
 def test_what_a_launch_raises():
     """A wait goes on, a loss is followed by another attempt, a refusal ends the job."""
     for outlook, kind in ((WAITS, NotReady), (LOST, JobLost), (REFUSED, LaunchRefused)):
-        error = Wait("why", outlook).error()
+        error = Wait("why", outlook).error("k8s")
         assert type(error) is kind
-        assert str(error) == "why"
+        assert str(error) == ("why" if outlook is WAITS else "place k8s: why")
 
 
 @pytest.mark.parametrize(
