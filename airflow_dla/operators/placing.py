@@ -92,7 +92,7 @@ def refuse_shares(request: Request | None, placing: Placing, where: str) -> None
     gpu = None if request is None else request.amounts.get("gpu")
     if IN_PLACE in placing.labels and gpu is not None and not (gpu.minimum.is_integer() and gpu.wanted.is_integer()):
         raise InvalidSpec(
-            f"{where}: gpu is {gpu.to_plain()}, and place {placing.labels[IN_PLACE]!r} is a cluster, which hands out whole devices only; ask "
+            f"{where}: gpu is {gpu.to_plain()}, and place {placing.labels[IN_PLACE]!r} is a cluster, which hands out whole devices; ask "
             "for gpu: 1, or for a slice such as mig-1g.10gb: 1"
         )
 

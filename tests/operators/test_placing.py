@@ -115,7 +115,7 @@ def test_a_share_of_a_gpu_in_a_cluster_is_refused() -> None:
     there, here = Placing(None, {"place": "k8s"}), Placing("gpu1")
     for gpu in ("0.5", "0.5-1"):
         refuse_shares(Request.from_mapping({"gpu": gpu}), here, "t")
-        with pytest.raises(InvalidSpec, match="t: request: gpu is .*, and place 'k8s' is a cluster, which hands out whole devices only"):
+        with pytest.raises(InvalidSpec, match=r"t: request: gpu is .*, and place .k8s. is a cluster, which hands out whole devices; ask"):
             refuse_shares(Request.from_mapping({"gpu": gpu}), there, "t: request")
     for request in (None, Request.from_mapping({"gpu": "0-2"}), Request.from_mapping({"cpu": 0.5})):
         refuse_shares(request, there, "t")
