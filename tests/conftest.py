@@ -22,7 +22,7 @@ os.environ.update(AIRFLOW_HOME=_HOME, AIRFLOW__CORE__LOAD_EXAMPLES="False", AIRF
 
 collect_ignore_glob = ["bench/*"]  # scripts, run by hand
 
-_FIXTURES = ("postgres", "ledger", "workspace", "airflow", "docker", "kubernetes")
+_FIXTURES = ("postgres", "ledger", "workspace", "airflow", "docker", "kubernetes", "s3")
 pytest_plugins = [f"fixtures_{name}" for name in _FIXTURES]
 
 

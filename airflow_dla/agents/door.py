@@ -30,8 +30,8 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
 
 from . import frames, offers, processes
 from .arrivals import Arrivals, Damaged, Entry, Item, entries_of
+from .offers import Offer
 from .protocol import ControlFolder, JobError, read_json, write_json
-from .relay import Offer
 
 DAMAGED, NO_ROOM, PASSED = 65, 74, 75
 

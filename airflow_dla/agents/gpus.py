@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import AbstractSet, Any, Callable, Dict, Mapping, Optional, Sequence
@@ -32,6 +33,11 @@ class Sample:
 Read = Callable[[str, Optional[AbstractSet[int]]], Sample]
 
 
+def in_a_thread(call: Callable[[], None]) -> None:
+    """Call without waiting for it: a driver whose GPU fell off may never answer."""
+    threading.Thread(target=call, daemon=True, name="gpus").start()
+
+
 class GpuUsage:
     """The most that a job held and used of its GPUs, and for how long it kept them busy.
 
@@ -46,6 +52,8 @@ class GpuUsage:
         By default through NVML.
     clock : callable
         Returns seconds that only grow.
+    run : callable
+        Runs a look beside its caller, who has a job to keep.
     """
 
     def __init__(
@@ -55,11 +63,14 @@ class GpuUsage:
         *,
         read: Optional[Read] = None,
         clock: Callable[[], float] = time.monotonic,
+        run: Callable[[Callable[[], None]], None] = in_a_thread,
     ) -> None:
         self._gpus = tuple(gpus)
         self._members = members
         self._read = read
         self._clock = clock
+        self._run = run
+        self._looks = False
         self._pause_s = _LOOK_S
         self._next_at = float("-inf")
         self._seen_at: Optional[float] = None
@@ -68,20 +79,23 @@ class GpuUsage:
     @property
     def peaks(self) -> Dict[str, float]:
         """``gpu_memory``, GiB on one of them, ``gpu``, how many were busy at once, and ``gpu_s``; what was never read is left out."""
-        return {name: round(value, 6) for name, value in self._peaks.items()}
+        return {name: round(value, 6) for name, value in dict(self._peaks).items()}
 
     def look(self) -> None:
-        """Look, at most once a second; ever more seldom where there is nothing to see."""
+        """Look, at most once a second and one look at a time; ever more seldom where there is nothing to see."""
+        if self._gpus and not self._looks and self._clock() >= self._next_at:
+            self._looks = True
+            self._run(self._look)
+
+    def _look(self) -> None:
         now = self._clock()
-        if not self._gpus or now < self._next_at:
-            return
         try:
             self._sample(now)
             self._pause_s = _LOOK_S
         except Exception:  # noqa: BLE001 - no library, no driver, a GPU that fell off: the job must not end for it
             self._seen_at = None
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        self._next_at = now + self._pause_s
+        self._next_at, self._looks = now + self._pause_s, False
 
     def _sample(self, now: float) -> None:
         if self._read is None:

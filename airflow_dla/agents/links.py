@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from .frames import PIECE
 
 _PATIENCE_S = 60.0
-_TRIES = 4
+_TRIES = 3
 _PAUSE_S = 0.25
 _SAID = 300
 _REFUSED = (400, 401, 403)
@@ -39,20 +39,23 @@ class Unreachable(Exception):
     """Raised when its host cannot be reached from here, or keeps failing."""
 
 
+class CutOff(Unreachable):
+    """Raised when an answer breaks off: another try may be luckier."""
+
+
 def pieces(link: Link) -> Iterator[bytes]:
     """Yield the bytes of a file.
 
     Raises
     ------
-    Refused, Missing, Unreachable
-        Also when it breaks off.
+    Refused, Missing, Unreachable, CutOff
     """
     with _answered("GET", link) as answer:
         while True:
             try:
                 piece = answer.read(PIECE)
             except (OSError, http.client.HTTPException) as error:
-                raise Unreachable(f"{_shown(link)} broke off: {_reason(error)}") from None
+                raise CutOff(f"{_shown(link)} broke off: {_reason(error)}") from None
             if not piece:
                 return
             yield piece
@@ -85,6 +88,7 @@ def _answered(method: str, link: Link, *body: Any) -> Iterator[http.client.HTTPR
                     return
                 _judge(link, answer, last=attempt == _TRIES)
             finally:
+                answer.close()
                 connection.close()
         time.sleep(_PAUSE_S * 2**attempt)
 

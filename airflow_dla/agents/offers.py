@@ -10,16 +10,78 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from .frames import PIECE
-from .protocol import JobError, JobFolder
+from .protocol import ControlFolder, JobError, JobFolder, read_json, write_json
 
 _KINDS = ("model", "report", "dataset", "code")
 _DATASETS = ("train", "test", "validation", "data", "predictions")
 
 #: A file of a manifest: ``path``, ``size``, ``sha256``, and ``executable`` where it is.
 Entry = Dict[str, Any]
+
+
+class Offer:
+    """What is offered to the store, and what the follower answers; of each kind one at a time.
+
+    An offer is ``{"number": n, "items": {name: {"kind", "folder", "files"}}}``. An answer to it
+    says of each item ``{"put": {path: address}}`` first, where there are any, ``{"reference": …}``
+    when it is published, or ``{"error": [reason, message]}``.
+
+    Parameters
+    ----------
+    control : `ControlFolder`
+    what : {"outputs", "checkpoint"}
+
+    Attributes
+    ----------
+    number : int
+        Of the last offer, 0 before any.
+    """
+
+    def __init__(self, control: ControlFolder, what: str) -> None:
+        self.what = what
+        self._offer = control.path / f"offer-{what}.json"
+        self._answer = control.path / f"answer-{what}.json"
+        self._seen = 0
+        self.number = int(self._read()["number"])
+
+    @property
+    def items(self) -> Dict[str, Any]:
+        """What is offered; nothing while nothing is."""
+        found: Dict[str, Any] = self._read()["items"]
+        return found
+
+    def news(self) -> Optional[Dict[str, Any]]:
+        """Return what has been answered to this very offer since the last look."""
+        try:
+            stamp = self._answer.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        found = read_json(self._answer) if stamp != self._seen else None
+        self._seen = stamp
+        return found["items"] if found is not None and found["number"] == self.number else None
+
+    def make(self, items: Mapping[str, Any]) -> None:
+        """Offer; what was offered before is void."""
+        self.number += 1
+        write_json(self._offer, {"number": self.number, "items": items})
+
+    def reply(self, number: int, items: Mapping[str, Any]) -> bool:
+        """Answer; return whether that offer still stands."""
+        found = self._read()
+        if number != found["number"] or not found["items"]:
+            return False
+        write_json(self._answer, {"number": number, "items": items})
+        return True
+
+    def close(self) -> None:
+        """Offer nothing; the number stays, so that no late answer is taken for another's."""
+        write_json(self._offer, {"number": self.number, "items": {}})
+
+    def _read(self) -> Dict[str, Any]:
+        return read_json(self._offer) or {"number": 0, "items": {}}
 
 
 def kind_of(output: str) -> str:

@@ -17,14 +17,15 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from . import links, offers
 from .arrivals import Arrivals, Damaged, Entry, Item, entries_of
 from .board import Board
-from .protocol import ControlFolder, JobError, JobFile, read_json, write_json
+from .offers import Offer
+from .protocol import ControlFolder, JobError, JobFile, read_json
 
 _LOOK_S = 0.1
 _SAY_S = 1.0
 _AT_ONCE = 4
 _TRIES = 3
 
-#: What is offered, see `Offer`.
+#: What is offered, see `offers.Offer`.
 OUTPUTS, CHECKPOINT = "outputs", "checkpoint"
 
 
@@ -45,6 +46,7 @@ class Relay:
         self._board = board
         self._arrivals = Arrivals(control)
         self._tried = 0
+        self._pause_s = _LOOK_S
         self._damaged: List[str] = []
 
     def fetch(self, *, restore: bool) -> None:
@@ -60,11 +62,9 @@ class Relay:
         JobError
             Naming what is missing or damaged, or what the follower said.
         """
-        began = time.monotonic()
         try:
             while needs(self._job, restore=restore) and not self._is_fetched():
-                time.sleep(max(_LOOK_S, 4 * (time.monotonic() - began)))  # many files take long to look through
-                began = time.monotonic()
+                time.sleep(self._pause_s)
         finally:
             self._arrivals.forget()
         self._board.say(wants=None, links=None, why=None, progress=None)
@@ -96,7 +96,9 @@ class Relay:
         if plan is None:
             self._board.say(wants="plan")
             return False
+        began = time.monotonic()
         left = entries_of(plan, self._arrivals)
+        self._pause_s = max(_LOOK_S, 4 * (time.monotonic() - began))  # many files take long to look through
         if left:
             self._go_on(plan, left)
             return False
@@ -124,7 +126,7 @@ class Relay:
 
     def _bring(self, item: Item, entry: Entry) -> None:
         for _ in range(_TRIES - 1):
-            with contextlib.suppress(Damaged, links.Unreachable):
+            with contextlib.suppress(Damaged, links.CutOff):
                 self._arrivals.take(item, entry, links.pieces(entry["get"]))
                 return
         self._arrivals.take(item, entry, links.pieces(entry["get"]))
@@ -191,68 +193,6 @@ class Relay:
 
     def _say(self, offer: Offer, phase: str) -> None:
         self._board.say(**{offer.what: [offer.number, phase]})
-
-
-class Offer:
-    """What is offered to the store, and what the follower answers; of each kind one at a time.
-
-    An offer is ``{"number": n, "items": {name: {"kind", "folder", "files"}}}``. An answer to it
-    says of each item ``{"put": {path: address}}`` first, where there are any, ``{"reference": …}``
-    when it is published, or ``{"error": [reason, message]}``.
-
-    Parameters
-    ----------
-    control : `ControlFolder`
-    what : {"outputs", "checkpoint"}
-
-    Attributes
-    ----------
-    number : int
-        Of the last offer, 0 before any.
-    """
-
-    def __init__(self, control: ControlFolder, what: str) -> None:
-        self.what = what
-        self._offer = control.path / f"offer-{what}.json"
-        self._answer = control.path / f"answer-{what}.json"
-        self._seen = 0
-        self.number = int(self._read()["number"])
-
-    @property
-    def items(self) -> Dict[str, Any]:
-        """What is offered; nothing while nothing is."""
-        found: Dict[str, Any] = self._read()["items"]
-        return found
-
-    def news(self) -> Optional[Dict[str, Any]]:
-        """Return what has been answered to this very offer since the last look."""
-        try:
-            stamp = self._answer.stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-        found = read_json(self._answer) if stamp != self._seen else None
-        self._seen = stamp
-        return found["items"] if found is not None and found["number"] == self.number else None
-
-    def make(self, items: Mapping[str, Any]) -> None:
-        """Offer; what was offered before is void."""
-        self.number += 1
-        write_json(self._offer, {"number": self.number, "items": items})
-
-    def reply(self, number: int, items: Mapping[str, Any]) -> bool:
-        """Answer; return whether that offer still stands."""
-        found = self._read()
-        if number != found["number"] or not found["items"]:
-            return False
-        write_json(self._answer, {"number": number, "items": items})
-        return True
-
-    def close(self) -> None:
-        """Offer nothing; the number stays, so that no late answer is taken for another's."""
-        write_json(self._offer, {"number": self.number, "items": {}})
-
-    def _read(self) -> Dict[str, Any]:
-        return read_json(self._offer) or {"number": 0, "items": {}}
 
 
 class Many:

@@ -88,7 +88,7 @@ class Endings:
 
     def _looked(self, document: Document, job: JobFile, pod: Pod | None) -> _Last:
         if job.attempt not in self._last:
-            found = ending(pod, document)
+            found = ending(pod, document, self._events(pod))
             tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
             said = tuple(spoken(self._logs.whole(job.attempt, pod), job.nonce)) if Needs.of(job).runner else ()
             metrics = readings({} if job.entrypoint.function else job.metrics, self._logs.whole(job.attempt, pod))
@@ -96,6 +96,12 @@ class Endings:
             while len(self._last) > _REMEMBERED:
                 self._last.pop(next(iter(self._last)))
         return self._last[job.attempt]
+
+    def _events(self, pod: Pod | None) -> list[dict[str, Any]]:
+        """Return what was said of a pod that may have been made to end."""
+        if pod is None or pod.deleted_at is None:
+            return []
+        return self._cluster.list("events", fields=f"involvedObject.uid={pod.uid}")[0]
 
     def _tail(self, pod: Pod) -> bytes:
         try:

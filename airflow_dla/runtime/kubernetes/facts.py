@@ -107,7 +107,11 @@ class Pod:
     attempt : str or None
     node, address : str
         The cluster's node, and the pod's own IP; empty until there is one.
+    pinned : bool
+        Whether one node alone will do, which was granted.
     phase, reason, message : str
+    generation : int
+        How often what is wanted of it was changed.
     created_at : float
         Seconds since the epoch.
     deleted_at : float or None
@@ -124,9 +128,11 @@ class Pod:
     attempt: str | None = None
     node: str = ""
     address: str = ""
+    pinned: bool = False
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
+    generation: int = 0
     created_at: float = 0.0
     deleted_at: float | None = None
     grace_s: float = 0.0
@@ -144,9 +150,11 @@ class Pod:
             attempt=names.attempt_of(document),
             node=str((document.get("spec") or {}).get("nodeName") or ""),
             address=str(status.get("podIP") or ""),
+            pinned=_is_pinned(document.get("spec") or {}),
             phase=str(status.get("phase") or "Pending"),
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
+            generation=int(metadata.get("generation") or 0),
             created_at=seconds(metadata.get("creationTimestamp")),
             deleted_at=_deleted_at(metadata),
             grace_s=float(metadata.get("deletionGracePeriodSeconds") or 0),
@@ -200,6 +208,12 @@ def _condition(found: Document) -> Condition:
         message=str(found.get("message") or ""),
         at=seconds(found.get("lastTransitionTime")),
     )
+
+
+def _is_pinned(spec: Document) -> bool:
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = affinity.get("nodeSelectorTerms") or ()
+    return bool(terms) and all(any(found.get("key") == "metadata.name" for found in term.get("matchFields") or ()) for term in terms)
 
 
 def _deleted_at(metadata: Document) -> float | None:

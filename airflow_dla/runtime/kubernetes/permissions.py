@@ -73,7 +73,7 @@ PERMISSIONS: Final = (
         group="batch",
     ),
     Permission("secrets", ("create",), "secrets of an agent become a Secret that its Job owns, and nobody of ours reads it again"),
-    Permission("configmaps", ("get", "create"), "the runner's sources come to the pods in a ConfigMap, one for each version"),
+    Permission("configmaps", ("create",), "the runner's sources come to the pods in a ConfigMap, one for each version"),
     Permission("pods", ("get", "list", "watch", "delete"), "how a job fares is what its pod says; a pod is stopped with its grace"),
     Permission("pods/log", ("get",), "the task's log is the pod's, and metrics are in it"),
     Permission(

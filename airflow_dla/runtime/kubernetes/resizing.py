@@ -7,16 +7,19 @@ until it is taken back, so it must be: a grant is in force whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from airflow_dla.runtime.kubernetes.facts import MAIN, Condition, Pod
+from airflow_dla.runtime.kubernetes.facts import MAIN, Condition, Document, Pod
 from airflow_dla.runtime.kubernetes.limits import compute
 from airflow_dla.runtime.kubernetes.quantities import quantity
 from airflow_dla.specs import Grant
 
 _COMPUTE: Final = frozenset({"cpu", "memory"})
+_ERRORS: Final = frozenset({"ResizeError", "ResizeDeferred", "ResizeInfeasible"})
 #: Of a thousandth of a CPU, or a byte.
 _CLOSE: Final = 1e-6
 
@@ -75,7 +78,7 @@ def patch(grant: Grant) -> list[dict[str, Any]]:
     return [{"op": "test", "path": f"{at}/name", "value": MAIN}, *changes]
 
 
-def outcome(pod: Pod, grant: Grant) -> Outcome:
+def outcome(pod: Pod, grant: Grant, events: Sequence[Document] = ()) -> Outcome:
     """Return what became of a resize.
 
     Parameters
@@ -84,7 +87,12 @@ def outcome(pod: Pod, grant: Grant) -> Outcome:
         As it is after the request: it must be newer than that.
     grant : `Grant`
         What was asked for.
+    events : sequence of mapping
+        Of the pod, as far as somebody looked: they tell of an error before its status does.
     """
+    error = next((found for found in map(functools.partial(_error, pod), events) if found), "")
+    if error:
+        return Outcome(in_force=False, refused=True, text=error)
     pending, going = pod.conditions.get("PodResizePending"), pod.conditions.get("PodResizeInProgress")
     if pending is not None and pending.true:
         # It waits for room, which nobody may ever make.
@@ -92,6 +100,18 @@ def outcome(pod: Pod, grant: Grant) -> Outcome:
     if going is not None and going.true:
         return Outcome(in_force=False, refused=going.reason == "Error", text=_words(going))
     return Outcome(in_force=is_in_force(pod, grant))
+
+
+def _error(pod: Pod, event: Document) -> str:
+    """Return what went wrong with the newest resize, as an event says it."""
+    if event.get("reason") not in _ERRORS:
+        return ""
+    head, _, written = str(event.get("message") or "").partition(": ")
+    try:
+        said = json.loads(written)
+    except ValueError:
+        return ""
+    return f"{head}: {said.get('error', '')}" if said.get("generation") == pod.generation else ""
 
 
 def is_in_force(pod: Pod, grant: Grant) -> bool:

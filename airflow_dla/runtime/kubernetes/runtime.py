@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from airflow_dla.errors import LaunchRefused, NotReady
+from airflow_dla.errors import Conflict, LaunchRefused, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names, policy, resizing
@@ -162,7 +162,7 @@ class KubernetesRuntime:
         """Create the Job; where it has secrets it waits for them."""
         policy.refuse(launch, self.place)
         if Needs.of(launch.job).ours:
-            self._shelf.share("configmaps", body.runner(bundle().name, bundle().data, workspace=self._workspace))
+            self._shelf.share("configmaps", body.runner(bundle(), workspace=self._workspace))
         return self._shelf.make(self._body(launch))
 
     def _completed(self, launch: Launch, found: Document) -> Document:
@@ -218,14 +218,14 @@ class KubernetesRuntime:
     def _resized(self, pod: Pod, grant: Grant) -> bool:
         """Ask for other limits and wait until they are in force; false where they cannot be, or not now."""
         try:
-            asked = self.cluster.patch("pods", pod.name, resizing.patch(grant), subresource="resize")
-        except LaunchRefused:
+            asked = self.cluster.patch("pods", pod.name, resizing.patch(grant), subresource="resize", json_patch=True)
+        except (LaunchRefused, Conflict):
             return False
         until = time.monotonic() + _RESIZE_S
-        while asked is not None and time.monotonic() < until:
-            done = resizing.done(Pod.from_document(asked), grant)
-            if done is not None:
-                return done
+        while asked is not None:
+            outcome = resizing.outcome(Pod.from_document(asked), grant)
+            if outcome.in_force or outcome.refused or time.monotonic() >= until:
+                return outcome.in_force
             time.sleep(_LOOK_S)
             asked = self.cluster.get("pods", pod.name)
         return False

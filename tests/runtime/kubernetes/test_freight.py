@@ -7,7 +7,10 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ import pytest
 from contracts.runtime import job_file
 from contracts.store import damage, leaves, plant
 from fakes.pod import FakePod
+from fixtures_s3 import SECRET
 
 from airflow_dla.artifacts import Exchange
 from airflow_dla.errors import PlaceUnavailable, StoreUnavailable
@@ -33,13 +37,31 @@ def store(tmp_path: Path) -> Exchange:
     return Exchange(str(tmp_path / "store"))
 
 
+class Elsewhere:
+    """A store whose addresses lead nowhere."""
+
+    def __init__(self, store: Exchange) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def signed_reads(self, digest: str) -> dict[str, Any]:
+        """Return addresses."""
+        return {path: {"url": f"http://127.0.0.1:9/{path}"} for path in self._store.signed_reads(digest)}
+
+    def signed_writes(self, manifest: Any) -> dict[str, Any]:
+        """Return addresses."""
+        return {path: {"url": f"http://127.0.0.1:9/{path}"} for path in self._store.signed_writes(manifest)}
+
+
 class Followed:
     """One attempt in a pod, and who follows it."""
 
-    def __init__(self, folder: Path, store: Exchange, job: JobFile, *, direct: bool = True) -> None:
+    def __init__(self, folder: Path, store: Any, job: JobFile, *, direct: bool = True, python: str = sys.executable) -> None:
         self.job = job
         self.store = store
-        self.pod = FakePod(folder, job)
+        self.pod = FakePod(folder, job, python=python)
         self.freight = Freight(self.pod, store, direct=direct, control=str(self.pod.control))
         self.pod.start("fetch")
 
@@ -87,9 +109,11 @@ def followed(tmp_path: Path, store: Exchange) -> Iterator[Callable[..., Followed
     """Return a function that launches an attempt."""
     made: list[Followed] = []
 
-    def launched(attempt: str = "job.1", *, direct: bool = True, **fields: Any) -> Followed:
-        job = job_file(attempt, **{"store": store.url, **fields})
-        made.append(Followed(tmp_path / f"pod-{len(made)}", store, job, direct=direct))
+    def launched(attempt: str = "job.1", *, other: Any = None, **fields: Any) -> Followed:
+        how = {name: fields.pop(name) for name in ("direct", "python") if name in fields}
+        used = other or store
+        job = job_file(attempt, **{"store": used.url, **fields})
+        made.append(Followed(tmp_path / f"pod-{len(made)}", used, job, **how))
         return made[-1]
 
     yield launched
@@ -128,6 +152,65 @@ def test_whole_life(followed: Callable[..., Followed], store: Exchange, tmp_path
     assert one.pod.wait("mate") == 0
     store.fetch_checkpoint("job", tmp_path / "restored")
     assert leaves(tmp_path / "restored") == {"s": b"8"}
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_through_an_object_store(
+    followed: Callable[..., Followed], s3_url: str, s3_options: dict[str, Any], tmp_path: Path, direct: bool
+) -> None:
+    """Where addresses can be signed the pod reads and writes by itself; no credential ever comes to it."""
+    store = Exchange(s3_url, options=s3_options)
+    tree = {"x": os.urandom(3 << 20), "sub": {"größe": b"1", "empty": b""}}
+    train = store.publish(plant(tmp_path / "train", tree), kind="dataset")
+    store.save_checkpoint("job", plant(tmp_path / "old", {"s": b"7"}))
+    one = followed("job.2", other=store, direct=direct, inputs={"train": train}, outputs=("model",))
+    assert one.fetch().fetched
+    assert leaves(one.pod.dla / "in" / "train") == leaves(tmp_path / "train")
+    assert leaves(one.pod.dla / "checkpoint") == {"s": b"7"}
+    one.stay()
+    plant(one.pod.dla / "checkpoint", {"s": b"8"})
+    one.follow("mate", lambda _: len(store.checkpoints("job")) == 2)
+    plant(one.pod.dla / "out" / "model", tree)
+    published = one.publish().published
+    assert published is not None
+    store.fetch(published.outputs["model"].digest, tmp_path / "got")
+    assert leaves(tmp_path / "got") == leaves(tmp_path / "train")
+    assert any(verb[0] in ("take", "give") for verb in one.pod.execs) is not direct
+    held = b"".join(path.read_bytes() for path in one.pod.control.rglob("*") if path.is_file() and "agents" not in path.parts)
+    assert SECRET.encode() not in held
+
+
+def test_addresses_that_the_pod_cannot_reach(
+    followed: Callable[..., Followed], s3_url: str, s3_options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Then the bytes go through the follower, both ways."""
+    store = Exchange(s3_url, options=s3_options)
+    train = store.publish(plant(tmp_path / "train", {"x": b"1"}), kind="dataset")
+    one = followed(other=Elsewhere(store), inputs={"train": train}, outputs=("model",))
+    assert one.fetch().fetched
+    one.stay()
+    plant(one.pod.dla / "out" / "model", {"w": b"2"})
+    published = one.publish().published
+    assert published is not None
+    assert b"".join(store.pieces(published.outputs["model"].digest, store.manifest(published.outputs["model"].digest).files[0])) == b"2"
+    assert {"take", "give"} <= {verb[0] for verb in one.pod.execs}
+
+
+@pytest.mark.parametrize("version", ["3.8"])
+def test_an_old_python(followed: Callable[..., Followed], store: Exchange, tmp_path: Path, version: str) -> None:
+    """A helper's image needs no more than a Python 3.8."""
+    known = [*map(str, Path(sys.base_prefix).parent.glob(f"{version}*/bin/python{version}")), shutil.which(f"python{version}")]
+    python = next((path for path in known if path and _works(path)), None)
+    if python is None:
+        pytest.skip(f"no python{version} on this machine")
+    train = store.publish(plant(tmp_path / "train", {"x": b"1"}), kind="dataset")
+    one = followed(inputs={"train": train}, outputs=("model",), python=python)
+    assert one.fetch().fetched
+    one.stay()
+    plant(one.pod.dla / "out" / "model", {"w": b"1"})
+    published = one.publish().published
+    assert published is not None
+    assert published.error is None
 
 
 def test_nothing_to_bring(followed: Callable[..., Followed]) -> None:
@@ -205,7 +288,7 @@ def test_a_stop_while_fetching(followed: Callable[..., Followed], store: Exchang
 
 def test_ways_that_break(followed: Callable[..., Followed], store: Exchange, tmp_path: Path) -> None:
     """Wherever the pipe breaks, what has arrived is not sent again, and everything is right in the end."""
-    tree = {f"f{index}": os.urandom(200_000) for index in range(6)}
+    tree = {f"f{index}": os.urandom(200_000) for index in range(4)}
     train = store.publish(plant(tmp_path / "train", tree), kind="dataset")
     one = followed(inputs={"train": train}, outputs=("model",))
     one.pod.cuts = [None, 300_000, None, 700_000, 10, None, 250_000]
@@ -271,7 +354,7 @@ def test_kills_at_any_moment(followed: Callable[..., Followed], store: Exchange,
             one.pod.signal(container, signal.SIGKILL)
             one.pod.start(container)
 
-    for _ in range(5):
+    for _ in range(4):
         killed("fetch")
         arrived = one.pod.dla / "in" / "train"
         assert not arrived.exists() or leaves(arrived) == tree
@@ -279,10 +362,14 @@ def test_kills_at_any_moment(followed: Callable[..., Followed], store: Exchange,
     one.stay()
     plant(one.pod.dla / "out" / "model", tree)
     (one.pod.control / "ended.json").write_text('{"succeeded": true, "hard": false}')
-    for _ in range(5):
+    for _ in range(4):
         killed("mate")
     published = one.follow("mate", lambda told: told.published).published
     assert published is not None
     store.fetch(published.outputs["model"].digest, tmp_path / "got")
     assert leaves(tmp_path / "got") == tree
     assert published.error is None
+
+
+def _works(python: str) -> bool:
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0

@@ -22,7 +22,9 @@ def granted(amounts: Mapping[str, float], node: str = "k8s.n1", **ids: Any) -> G
 def running(resources: Mapping[str, Any], *conditions: Mapping[str, str]) -> Pod:
     """Return a pod whose node says which resources it has."""
     told = {"name": "main", "state": {"running": {}}, "resources": {"requests": resources, "limits": resources}}
-    return Pod.from_document({"metadata": {"name": "p"}, "status": {"containerStatuses": [told], "conditions": conditions}})
+    return Pod.from_document(
+        {"metadata": {"name": "p", "generation": 6}, "status": {"containerStatuses": [told], "conditions": conditions}}
+    )
 
 
 ASKED = granted({"cpu": 2.0, "memory": 1.0})
@@ -76,6 +78,17 @@ def test_what_a_node_says_of_it(condition: tuple[str, str, str], refused: bool, 
 def test_what_is_over_says_nothing():
     """A condition that is false is of another resize."""
     assert outcome(running(FORCE, {"type": "PodResizePending", "status": "False", "reason": "Deferred"}), ASKED).in_force
+
+
+def test_what_an_event_says_before_the_status():
+    """A kubelet that failed says so at once; of an older request it says nothing any more."""
+    going = {"type": "PodResizeInProgress", "status": "True"}
+    words = 'Pod resize error: {{"containers":[],"generation":{},"error":"cannot decrease memory limits: below current usage"}}'
+    error = {"reason": "ResizeError", "message": words.format(6)}
+    found = outcome(running({}, going), ASKED, [{"reason": "Started", "message": "x"}, error])
+    assert (found.refused, found.text) == (True, "Pod resize error: cannot decrease memory limits: below current usage")
+    for other in ({"reason": "ResizeError", "message": words.format(5)}, {"reason": "ResizeError", "message": "in other words"}):
+        assert not outcome(running({}, going), ASKED, [other]).refused
 
 
 @given(cpu=st.floats(0, 512), memory=st.floats(0, 4096))
