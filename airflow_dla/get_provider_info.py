@@ -100,7 +100,10 @@ def _connection_fields() -> dict[str, Any]:
             '"image": "registry/train:1", "user": "1000:1000", "runtime": "nvidia", "keep": "1h", "labels": {"zone": "a"}, '
             '"capacity": {"cpu": 8}, "policy": {"images": ["registry/*"], "mounts": ["/data/*"], "networks": ["bridge", "none"]}}}. '
             "`connection` is the id of a docker connection with the registry's login; all but kind may be left out. "
-            "A local place beside an engine on one host: say in Capacity what the local one has.",
+            "A local place beside an engine on one host: say in Capacity what the local one has. A cluster, each of its nodes one: "
+            '{"k8s": {"kind": "kubernetes", "connection": "kubernetes_default", "namespace": "ml", "image": "registry/train:1"}}, with the '
+            "id of a kubernetes connection, kubeconfig (a file on Airflow's hosts), or in_cluster: true. With `capacity` it is one node of "
+            "that much. `airflow dla doctor --place k8s` says what it lacks.",
             kind="object",
         ),
         "capacity": _field(

@@ -13,7 +13,7 @@ from airflow.sdk import Context
 from airflow_dla.control import AUTO, Origin, Workspace, assigned, begun, check_entrypoint, resolve_inputs, ship_code
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
-from airflow_dla.operators.placing import Placing, placed
+from airflow_dla.operators.placing import Placing, placed, refuse_shares
 from airflow_dla.specs import NO_AGENT, AgentSpec, Entrypoint, JobKey, JobPolicy, JobSpec, Reference, Request, reference
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ def build(fields: Fields, key: JobKey, settings: Settings, more: Mapping[str, An
     placing = placed(settings, policy.place, agent.image, where)
     if placing.note:
         log.info(placing.note)
+    refuse_shares(asked, placing, f"{where}: request")
     args = dict(fields.args or {})
     spec = JobSpec.from_mapping(
         {

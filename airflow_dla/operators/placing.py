@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.settings import Settings
-from airflow_dla.specs import PlaceSpec
+from airflow_dla.specs import PlaceSpec, Request
 from airflow_dla.specs.places import IN_PLACE, OF_ANY_HOST, OF_HOST, RUNS_IMAGES, RUNS_WITHOUT_IMAGE
 
 
@@ -79,6 +79,22 @@ def placed(settings: Settings, place: str, image: str | None, where: str) -> Pla
         return Placing(None, common, in_image=in_image)
     bound = {OF_HOST: settings.node} if fit[0].on_this_host else {OF_ANY_HOST: "yes"}
     return Placing(None, {**common, **bound}, in_image=in_image)
+
+
+def refuse_shares(request: Request | None, placing: Placing, where: str) -> None:
+    """Refuse a share of a GPU in a cluster, before it waits for what no node there hands out.
+
+    Raises
+    ------
+    InvalidSpec
+        With what would do.
+    """
+    gpu = None if request is None else request.amounts.get("gpu")
+    if IN_PLACE in placing.labels and gpu is not None and not (gpu.minimum.is_integer() and gpu.wanted.is_integer()):
+        raise InvalidSpec(
+            f"{where}: gpu is {gpu.to_plain()}, and place {placing.labels[IN_PLACE]!r} is a cluster, which hands out whole devices; ask "
+            "for gpu: 1, or for a slice such as mig-1g.10gb: 1"
+        )
 
 
 def _that_fit(settings: Settings, place: str, image: str | None, where: str) -> list[PlaceSpec]:

@@ -144,7 +144,8 @@ class PlaceSpec(Spec):
     keep_s : float
         Seconds that ended containers are kept for those who want to look into them.
     capacity : mapping
-        Overrides what is found there, as the connection's ``capacity`` does for this host.
+        Overrides what is found there, as the connection's ``capacity`` does for this host. Kubernetes: all that may be granted
+        there; its nodes are then not looked at, and the cluster decides where a pod goes.
     labels : mapping of str
         Labels of its node, or of each of its nodes.
     policy : `PlacePolicy`

@@ -9,8 +9,8 @@ import pytest
 from airflow_dla.errors import InvalidSpec
 from airflow_dla.hooks.places import LOCAL
 from airflow_dla.hooks.settings import Settings
-from airflow_dla.operators.placing import Placing, placed
-from airflow_dla.specs import PlaceSpec
+from airflow_dla.operators.placing import Placing, placed, refuse_shares
+from airflow_dla.specs import PlaceSpec, Request
 
 BARE = PlaceSpec(name="bare", kind="docker", url="unix:///run/a.sock")
 OWN = PlaceSpec(name="own", kind="docker", url="unix:///run/b.sock", image="base")
@@ -108,3 +108,14 @@ def test_a_job_that_no_place_can_run_is_refused(places: tuple[PlaceSpec, ...], a
     """Before it is opened; the message says what there is."""
     with pytest.raises(InvalidSpec, match=said):
         placed(settings(*places), asked, None, "task 't'")
+
+
+def test_a_share_of_a_gpu_in_a_cluster_is_refused() -> None:
+    """No device plugin hands it out; whole ones, and places of other kinds, are fine."""
+    there, here = Placing(None, {"place": "k8s"}), Placing("gpu1")
+    for gpu in ("0.5", "0.5-1"):
+        refuse_shares(Request.from_mapping({"gpu": gpu}), here, "t")
+        with pytest.raises(InvalidSpec, match=r"t: request: gpu is .*, and place .k8s. is a cluster, which hands out whole devices; ask"):
+            refuse_shares(Request.from_mapping({"gpu": gpu}), there, "t: request")
+    for request in (None, Request.from_mapping({"gpu": "0-2"}), Request.from_mapping({"cpu": 0.5})):
+        refuse_shares(request, there, "t")
