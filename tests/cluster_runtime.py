@@ -1,0 +1,37 @@
+"""The runtime of a cluster as any process makes it, and what of it a test ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow_dla.artifacts.exchange import Exchange
+from airflow_dla.runtime.kubernetes.freight import Freight
+from airflow_dla.runtime.kubernetes.logs import Logs
+from airflow_dla.runtime.kubernetes.mirror import Mirror
+from clusters import Site
+
+from airflow_dla.artifacts import Store
+from airflow_dla.runtime.kubernetes import names
+from airflow_dla.runtime.kubernetes.cargo import Cargo
+from airflow_dla.runtime.kubernetes.cluster import Cluster
+from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
+from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.specs import PlaceSpec
+
+
+def runtime_at(site: Site, workspace: str, store: Store, **place: Any) -> KubernetesRuntime:
+    """Return a runtime on a site; the place's fields may be others."""
+    named = {"name": "cluster", "kind": "kubernetes", "kubeconfig": "/given/here", "namespace": site.namespace, "image": site.image}
+    spec = PlaceSpec.from_mapping({**named, **place})
+    cluster = Cluster(site.connect, name="cluster", namespace=site.namespace)
+    jobs, pods = (Mirror(cluster, kind, names.selector(workspace)) for kind in ("jobs", "pods"))
+    shelf = Shelf(cluster, jobs, pods, workspace)
+    cargo = Cargo(Freight(cluster, Exchange(store.url), direct=spec.store != "relay"))
+    return KubernetesRuntime(
+        cluster, spec, workspace=workspace, shelf=shelf, cargo=cargo, logs=Logs(cluster, Path("/tmp/k6logs") / workspace)
+    )
+
+
+def closed(runtime: KubernetesRuntime) -> None:
+    """End what a process would take with it."""
