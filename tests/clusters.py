@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _RBAC: Final = "rbac.authorization.k8s.io/v1"
 #: What attempts leave in a namespace.
 _LEFT: Final = (("batch/v1", "jobs"), ("v1", "pods"), ("v1", "secrets"), ("v1", "services"))
 MERGE: Final = "application/merge-patch+json"
+#: For so long the cluster may not have noticed yet that a pod has ended.
+_SETTLED_S: Final = 15.0
 _OURS: Final = "app.kubernetes.io/part-of=dla-tests"
 
 
@@ -188,13 +191,14 @@ class Site:
     # --- what is left ---
 
     def clear(self, workspace: str) -> list[str]:
-        """Remove what a workspace has there; return the pods that still ran."""
-        selector = names.selector(workspace)
-        found = self.pods(selector)
+        """Remove what a workspace has there; return the pods that still ran, and would not end by themselves."""
+        selector, until = names.selector(workspace), time.monotonic() + _SETTLED_S
+        while (running := _running(self.pods(selector))) and time.monotonic() < until:
+            time.sleep(0.2)
         for version, plural in _LEFT:
             self.ask("DELETE", f"{self.at(version, plural)}?labelSelector={selector}&propagationPolicy=Background&gracePeriodSeconds=1")
         wait_until(lambda: not self.pods(selector), 60)
-        return [pod["metadata"]["name"] for pod in found if pod["status"].get("phase") not in {"Succeeded", "Failed"}]
+        return running
 
     def forget_runners(self) -> None:
         """Remove what every workspace of a test left for the next ones."""
@@ -203,6 +207,10 @@ class Site:
     @functools.cached_property
     def _client(self) -> Any:
         return self.connect()
+
+
+def _running(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}]
 
 
 def read_config(path: Path) -> Document:

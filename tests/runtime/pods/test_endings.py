@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from cluster_runtime import small
 from clusters import Site
-from contracts.runtime import ended, job_file, submitted, wait_until
+from contracts.runtime import ended, submitted, wait_until
 
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
@@ -24,7 +25,7 @@ _DEAF = f"trap '' TERM; {_GOES_ON}"
 
 def started(pods: KubernetesRuntime, script: str, attempt: str = "job.1", **fields: object) -> Launch:
     """Start a shell script and wait for its first word."""
-    launch = Launch(job=job_file(attempt, ["sh", "-c", script], **fields))
+    launch = small(["sh", "-c", script], attempt, **fields)
     submitted(pods, launch, 60)
     wait_until(lambda: pods.logs(attempt, 0).data)
     return launch
@@ -150,7 +151,7 @@ def test_pod_deleted_by_hand(site: Site, pods: KubernetesRuntime):
 def test_job_deleted_by_hand(site: Site, pods: KubernetesRuntime):
     """An attempt whose Job somebody deleted is not alive once its pod is gone."""
     started(pods, _GOES_ON, grace_s=1.0)
-    job = site.at("batch/v1", "jobs", pods.plan(Launch(job=job_file("job.1", ["true"])))["job"]["metadata"]["name"])
+    job = site.at("batch/v1", "jobs", pods.plan(small(["true"]))["job"]["metadata"]["name"])
     site.ask("DELETE", f"{job}?propagationPolicy=Background")
     wait_until(lambda: not pods.status("job.1").alive, 60)
     wait_until(lambda: not [pod for pod in site.pods() if pod["status"]["phase"] == "Running" and "job-1" in pod["metadata"]["name"]], 60)
@@ -158,7 +159,7 @@ def test_job_deleted_by_hand(site: Site, pods: KubernetesRuntime):
 
 def test_ended_before_it_was_deleted(site: Site, pods: KubernetesRuntime):
     """Who deletes the pod of a job that has ended does not change how it ended, whether or not anybody had looked."""
-    launch = Launch(job=job_file("job.1", ["true"]))
+    launch = small(["true"])
     submitted(pods, launch, 60)
     wait_until(lambda: site.pod("job.1")["status"]["phase"] == "Succeeded", 30)
     site.delete_pod(site.pod("job.1")["metadata"]["name"])

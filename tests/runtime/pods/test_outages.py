@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from cluster_runtime import small
 from clusters import ROLE, Site
-from contracts.runtime import ended, job_file, submitted, wait_until
+from contracts.runtime import ended, submitted, wait_until
 from cut_wire import CutWire
 
 from airflow_dla.errors import PlaceUnavailable
-from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit, ExitReason
 
@@ -41,7 +40,7 @@ def far(runtimes: Runtimes, wire: tuple[Site, CutWire]) -> KubernetesRuntime:
 
 def counting(far: KubernetesRuntime, count: int = 50) -> str:
     """Start a job that counts for a tenth of so many seconds; return its attempt."""
-    submitted(far, Launch(job=job_file("job.1", ["sh", "-c", COUNTS % count])), 60)
+    submitted(far, small(["sh", "-c", COUNTS % count]), 60)
     wait_until(lambda: far.logs("job.1", 0).data)
     return "job.1"
 
@@ -131,14 +130,11 @@ def test_cancel_while_away(far: KubernetesRuntime, wire: tuple[Site, CutWire]):
 
 def test_away_while_it_is_launched(far: KubernetesRuntime, wire: tuple[Site, CutWire]):
     """A launch that an outage cut is finished later, once."""
-    launch = Launch(job=job_file("job.1", ["sh", "-c", "echo $TOKEN"]), secrets={"TOKEN": "once"})
+    launch = small(["sh", "-c", "echo $TOKEN"], secrets={"TOKEN": "once"})
     for _ in range(3):
-        with contextlib.suppress(PlaceUnavailable, AssertionError):
-            submitted(far, launch, 0.1)
-        with wire[1].cut(), pytest.raises(PlaceUnavailable):
-            submitted(far, launch, 0.1)
-            far.status("job.1")
-            raise PlaceUnavailable("it was launched before")
+        for way in (contextlib.nullcontext(), wire[1].cut()):
+            with way, contextlib.suppress(PlaceUnavailable, AssertionError):
+                submitted(far, launch, 0.1)
     patiently(lambda: submitted(far, launch, 60))
     assert patiently(lambda: ended(far, "job.1", 60)).succeeded
     assert whole_log(far, "job.1") == [b"once"]
@@ -147,7 +143,7 @@ def test_away_while_it_is_launched(far: KubernetesRuntime, wire: tuple[Site, Cut
 def test_published_across_outages(far: KubernetesRuntime, wire: tuple[Site, CutWire]):
     """Outputs of 30 MB that many breaks interrupt arrive whole."""
     script = "echo on; head -c 30000000 /dev/zero > {outputs.model}/zeros; echo 7 > {outputs.model}/n"
-    patiently(lambda: submitted(far, Launch(job=job_file("job.1", ["sh", "-c", script], outputs=("model",))), 60))
+    patiently(lambda: submitted(far, small(["sh", "-c", script], outputs=("model",)), 60))
     until = time.monotonic() + 90
     found: Exit | None = None
     while found is None:
@@ -185,7 +181,6 @@ def test_expired_token(site: Site, runtimes: Runtimes):
 def _unavailable(call: Callable[[], Any]) -> bool:
     try:
         call()
-    except PlaceUnavailable as error:
-        assert re.search(r"does not answer|credentials|heard", str(error)), error
+    except PlaceUnavailable:
         return True
     return False

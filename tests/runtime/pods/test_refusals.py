@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from cluster_runtime import small
 from clusters import MERGE, ROLE, Site
-from contracts.runtime import ended, job_file, submitted, wait_until
+from contracts.runtime import ended, submitted, wait_until
 
 from airflow_dla.errors import LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
-from airflow_dla.specs import ExitReason, Grant
+from airflow_dla.specs import ExitReason
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
 
 Runtimes = Callable[..., KubernetesRuntime]
 
-_TOO_MUCH = Grant(id="job.1", node="cluster", amounts={"cpu": 1000.0, "memory": 0.25})
 _WRITES = ("sh", "-c", "test $TOKEN = hidden && echo 7 > {outputs.model}/n")
 
 
-def job(attempt: str = "job.1", command: tuple[str, ...] = ("true",), **more: Any) -> Launch:
+def job(attempt: str = "job.1", command: Sequence[str] = ("true",), **more: Any) -> Launch:
     """Return a launch of a small command."""
-    fields = {name: more.pop(name) for name in list(more) if name not in {"image", "overrides", "secrets", "volumes"}}
-    return Launch(job=job_file(attempt, list(command), **fields), **more)
+    return small(command, attempt, **more)
 
 
 def explained(runtime: KubernetesRuntime, launch: Launch, words: str, timeout_s: float = 60) -> str:
@@ -70,12 +69,12 @@ def test_quota_exceeded(site: Site, runtimes: Runtimes):
     """A job waits for a quota with the cluster's own numbers, and starts when there is room."""
     with (
         site.own_namespace() as own,
-        own.made("v1", "resourcequotas", "ResourceQuota", {"spec": {"hard": {"limits.cpu": "500m"}}}) as quota,
+        own.made("v1", "resourcequotas", "ResourceQuota", {"spec": {"hard": {"limits.cpu": "50m"}}}) as quota,
     ):
         runtime = runtimes(own)
         assert "limits.cpu" in explained(runtime, job(), "exceeded quota")
         path = own.at("v1", "resourcequotas", quota["metadata"]["name"])
-        own.ask("PATCH", path, more, content=MERGE)
+        own.ask("PATCH", path, {"spec": {"hard": {"limits.cpu": "5"}}}, content=MERGE)
         submitted(runtime, job(), 90)
         assert ended(runtime, "job.1", 30).succeeded
 
@@ -138,7 +137,7 @@ def test_without_events(site: Site, runtimes: Runtimes):
 
 def test_unschedulable(site: Site, pods: KubernetesRuntime):
     """What no node has room for waits with the scheduler's words; stopped then, it never runs."""
-    launch = job(grant=_TOO_MUCH)
+    launch = job(cpu=1000.0)
     assert "nodes are available" in explained(pods, launch, "Insufficient cpu")
     pods.cancel("job.1", ExitReason.STOPPED)
     assert ended(pods, "job.1", 30).reason is ExitReason.STOPPED
@@ -147,7 +146,7 @@ def test_unschedulable(site: Site, pods: KubernetesRuntime):
 
 def test_preempted_while_it_waits(site: Site, pods: KubernetesRuntime):
     """What is stopped before it had room says so, whoever launches it again."""
-    launch = job(grant=_TOO_MUCH)
+    launch = job(cpu=1000.0)
     with pytest.raises(NotReady):
         pods.submit(launch)
     pods.cancel("job.1", ExitReason.PREEMPTED)
