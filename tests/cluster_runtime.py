@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,18 @@ from airflow_dla.specs import Grant, PlaceSpec
 _BESIDE = frozenset({"image", "labels", "overrides", "secrets", "volumes"})
 
 
-def runtime_at(site: Site, workspace: str, store: Store, **place: Any) -> KubernetesRuntime:
-    """Return a runtime on a site; the place's fields may be others."""
+def runtime_at(
+    site: Site, workspace: str, store: Store, *, logs: Path | None = None, options: Mapping[str, Any] | None = None,
+    quick_s: float = 10.0, slow_s: float = 30.0, silent_s: float = 60.0, **place: Any,
+) -> KubernetesRuntime:  # fmt: skip
+    """Return a runtime on a site; the place's fields, and how long it waits for an answer, may be others."""
     named = {"name": "cluster", "kind": "kubernetes", "kubeconfig": "/given/here", "namespace": site.namespace, "image": site.image}
     spec = PlaceSpec.from_mapping({**named, **place})
-    cluster = Cluster(site.connect, name="cluster", namespace=site.namespace)
-    jobs, pods = (Mirror(cluster, kind, names.selector(workspace)) for kind in ("jobs", "pods"))
-    shelf = Shelf(cluster, jobs, pods, workspace)
-    cargo = Cargo(Freight(cluster, Exchange(store.url), direct=spec.store != "relay"))
-    return KubernetesRuntime(
-        cluster, spec, workspace=workspace, shelf=shelf, cargo=cargo, logs=Logs(cluster, Path("/tmp/k6logs") / workspace)
-    )
+    cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
+    jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
+    cargo = Cargo(Freight(cluster, Exchange(store.url, options=options), direct=spec.store != "relay"))
+    kept = Logs(cluster, logs or Path(tempfile.mkdtemp(prefix="dla-logs-")))
+    return KubernetesRuntime(cluster, spec, workspace=workspace, shelf=Shelf(cluster, jobs, pods, workspace), cargo=cargo, logs=kept)
 
 
 def small(command: Sequence[str], attempt: str = "job.1", *, cpu: float = 0.1, memory: float = 0.25, **fields: Any) -> Launch:
@@ -55,3 +57,5 @@ def touch(runtime: KubernetesRuntime, attempt: str, path: str) -> None:
 
 def closed(runtime: KubernetesRuntime) -> None:
     """End what a process would take with it."""
+    for mirror in (runtime._shelf._jobs, runtime._shelf._pods):
+        mirror.close()
