@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from clusters import Site, read_config
 
 KUBECONFIG, IMAGE, NAMESPACE = "DLA_TEST_KUBECONFIG", "DLA_TEST_IMAGE", "DLA_TEST_NAMESPACE"
+#: Names an image without Python, where the cluster has one.
+PYTHONLESS = "DLA_TEST_IMAGE_WITHOUT_PYTHON"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +46,12 @@ def named_cluster() -> ClusterAccess:
     if missing:
         pytest.fail(f"the cluster is named in part: {', '.join(missing)} must be set, too")
     return ClusterAccess(Path(os.environ[KUBECONFIG]).absolute(), os.environ[IMAGE], os.environ[NAMESPACE])
+
+
+@pytest.fixture(scope="session")
+def named_site(named_cluster: ClusterAccess) -> Iterator[Site]:
+    """Return that cluster, as somebody else sees it."""
+    config = read_config(named_cluster.kubeconfig)
+    site = Site(config, named_cluster.namespace, named_cluster.image, os.environ.get(PYTHONLESS) or named_cluster.image)
+    yield site
+    site.forget_runners()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_runtime import closed, runtime_at
+from clusters import Site
 from contracts.runtime import job_file
 from docker_daemon import Engine as DockerEngine
 
@@ -19,8 +21,12 @@ from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.runtime.docker.volume_ground import VolumeGround
+from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.runtime.local import LocalRuntime
 from airflow_dla.specs import PlaceSpec
+
+#: Makes the runtime of a site, as one more process would; all are closed with the test.
+Runtimes = Callable[..., KubernetesRuntime]
 
 
 @pytest.fixture
@@ -96,6 +102,40 @@ def ground_in_volumes(engine: DockerEngine, helper: str, folder: Path, store: Pa
 def runtime_on(ground: VolumeGround) -> DockerRuntime:
     """Return the runtime of a ground, as any process makes it."""
     return DockerRuntime(ground.engine, ground.place, node="laptop", workspace=ground.workspace, ground=ground)
+
+
+@pytest.fixture
+def site(named_site: Site) -> Site:
+    """Return the cluster."""
+    return named_site
+
+
+@pytest.fixture
+def workspace_id(site: Site) -> Iterator[str]:
+    """Return the identity of a workspace of its own; nothing of it is left, and none of its pods may run at the end."""
+    identity = uuid.uuid4().hex
+    yield identity
+    assert site.clear(identity) == []
+
+
+@pytest.fixture
+def runtimes(site: Site, workspace_id: str, store: Store) -> Iterator[Runtimes]:
+    """Return a function that makes a runtime of the workspace."""
+    made: list[KubernetesRuntime] = []
+
+    def make(at: Site = site, *, goods: Store = store, **place: Any) -> KubernetesRuntime:
+        made.append(runtime_at(at, workspace_id, goods, **place))
+        return made[-1]
+
+    yield make
+    for runtime in made:
+        closed(runtime)
+
+
+@pytest.fixture
+def pods(runtimes: Runtimes) -> KubernetesRuntime:
+    """Return a runtime on the cluster."""
+    return runtimes()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cluster_runtime import touch
 from contracts.runtime import RuntimeContract, job_file
 from fakes.runtime import FakeRuntime
 
@@ -14,6 +15,7 @@ from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker import body
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.runtime.docker.volume_ground import VolumeGround
+from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.runtime.local import LocalRuntime
 
 WAIT = """
@@ -86,6 +88,27 @@ class TestDockerVolume(RuntimeContract):
         return lambda attempt: volume_ground.engine.put_files(
             body.name(volume_ground.workspace, attempt), "/dla/tmp", {"go": b""}, owner=(65532, 65532)
         )
+
+
+@pytest.mark.kubernetes
+@pytest.mark.timeout(300)
+class TestKubernetes(RuntimeContract):
+    """Pods of a real cluster, which knows of our files what is carried to it."""
+
+    @pytest.fixture
+    def runtime(self, pods: KubernetesRuntime) -> KubernetesRuntime:
+        """Return it empty."""
+        return pods
+
+    @pytest.fixture
+    def waiting(self, launch: Callable[..., Launch]) -> Callable[[str], Launch]:
+        """Return jobs that wait for a file in their folder."""
+        return lambda attempt: launch(WAIT, "work:wait", attempt, args={"until": "/dla/tmp/go"})
+
+    @pytest.fixture
+    def finish(self, pods: KubernetesRuntime) -> Callable[[str], None]:
+        """Make the file, as only somebody in the pod can."""
+        return lambda attempt: touch(pods, attempt, "/dla/tmp/go")
 
 
 class TestFake(RuntimeContract):

@@ -1,0 +1,61 @@
+"""The runtime of a cluster as any process makes it, and what of it a test ends."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_dla.runtime.kubernetes.logs import Logs
+from airflow_dla.runtime.kubernetes.mirror import Mirror
+from clusters import Site
+from contracts.runtime import job_file, wait_until
+
+from airflow_dla.artifacts import Store
+from airflow_dla.artifacts.exchange import Exchange
+from airflow_dla.runtime import Launch
+from airflow_dla.runtime.kubernetes import names
+from airflow_dla.runtime.kubernetes.cargo import Cargo
+from airflow_dla.runtime.kubernetes.cluster import Cluster
+from airflow_dla.runtime.kubernetes.freight import Freight
+from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
+from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.specs import Grant, PlaceSpec
+
+#: Fields of a launch that are none of its job.
+_BESIDE = frozenset({"image", "labels", "overrides", "secrets", "volumes"})
+
+
+def runtime_at(
+    site: Site, workspace: str, store: Store, *, logs: Path | None = None, options: Mapping[str, Any] | None = None,
+    quick_s: float = 10.0, slow_s: float = 30.0, silent_s: float = 60.0, **place: Any,
+) -> KubernetesRuntime:  # fmt: skip
+    """Return a runtime on a site; the place's fields, and how long it waits for an answer, may be others."""
+    named = {"name": "cluster", "kind": "kubernetes", "kubeconfig": "/given/here", "namespace": site.namespace, "image": site.image}
+    spec = PlaceSpec.from_mapping({**named, **place})
+    cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
+    jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
+    cargo = Cargo(Freight(cluster, Exchange(store.url, options=options), direct=spec.store != "relay"))
+    kept = Logs(cluster, logs or Path(tempfile.mkdtemp(prefix="dla-logs-")))
+    return KubernetesRuntime(cluster, spec, workspace=workspace, shelf=Shelf(cluster, jobs, pods, workspace), cargo=cargo, logs=kept)
+
+
+def small(command: Sequence[str], attempt: str = "job.1", *, cpu: float = 0.1, memory: float = 0.25, **fields: Any) -> Launch:
+    """Return a launch of a command that asks for little: nodes are shared with other tests."""
+    beside = {name: fields.pop(name) for name in list(fields) if name in _BESIDE}
+    grant = Grant(id=attempt, node="cluster", amounts={"cpu": cpu, "memory": memory})
+    return Launch(job=job_file(attempt, list(command), **{"grant": grant, **fields}), **beside)
+
+
+def touch(runtime: KubernetesRuntime, attempt: str, path: str) -> None:
+    """Make a file in a running job's container."""
+    pod = wait_until(lambda: [one for one in runtime.cluster.list("pods")[0] if names.attempt_of(one) == attempt])[0]
+    done = runtime.cluster.run(pod["metadata"]["name"], "main", ["touch", path])
+    assert done.code == 0, done
+
+
+def closed(runtime: KubernetesRuntime) -> None:
+    """End what a process would take with it."""
+    for mirror in (runtime._shelf._jobs, runtime._shelf._pods):
+        mirror.close()
