@@ -88,7 +88,9 @@ class Endings:
 
     def _looked(self, document: Document, job: JobFile, pod: Pod | None) -> _Last:
         if job.attempt not in self._last:
-            found = ending(pod, document, self._events(pod))
+            # Of one that may have been made to end.
+            events = self._shelf.events(pod) if pod is not None and pod.deleted_at is not None else []
+            found = ending(pod, document, events)
             tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
             whole = [] if pod is None or not pod.started else self._logs.whole(job.attempt, pod)
             said = tuple(spoken(whole, job.nonce)) if Needs.of(job).runner else ()
@@ -97,12 +99,6 @@ class Endings:
             while len(self._last) > _REMEMBERED:
                 self._last.pop(next(iter(self._last)))
         return self._last[job.attempt]
-
-    def _events(self, pod: Pod | None) -> list[dict[str, Any]]:
-        """Return what was said of a pod that may have been made to end."""
-        if pod is None or pod.deleted_at is None:
-            return []
-        return self._cluster.list("events", fields=f"involvedObject.uid={pod.uid}")[0]
 
     def _tail(self, pod: Pod) -> bytes:
         try:

@@ -26,6 +26,8 @@ _SLICE: Final = 1 << 20
 #: Seconds that a resize may take until it counts as impossible now, and between two looks at it.
 _RESIZE_S: Final = 8.0
 _LOOK_S: Final = 0.1
+#: What a pod's mate is given besides the program's grace, to keep the last checkpoint.
+_KEEP_S: Final = 30.0
 #: What a pod is given when its grace is over.
 _AT_ONCE_S: Final = 1.0
 
@@ -225,7 +227,8 @@ class KubernetesRuntime:
         if stop is None:
             return
         if pod.deleted_at is None:
-            self.cluster.delete("pods", pod.name, grace_s=job.grace_s, uid=pod.uid)
+            # The pod's time is its mate's too, which keeps the last checkpoint when the program has ended.
+            self.cluster.delete("pods", pod.name, grace_s=job.grace_s + (_KEEP_S if Needs.of(job).mate else 0.0), uid=pod.uid)
         elif time.time() - stop.at >= job.grace_s and pod.grace_s > _AT_ONCE_S:
             self.cluster.delete("pods", pod.name, grace_s=_AT_ONCE_S, uid=pod.uid)
 
@@ -237,7 +240,7 @@ class KubernetesRuntime:
             return False
         until = time.monotonic() + _RESIZE_S
         while asked is not None:
-            outcome = resizing.outcome(Pod.from_document(asked), grant)
+            outcome = resizing.outcome(Pod.from_document(asked), grant, self._shelf.events(pod))
             if outcome.in_force or outcome.refused or time.monotonic() >= until:
                 return outcome.in_force
             time.sleep(_LOOK_S)

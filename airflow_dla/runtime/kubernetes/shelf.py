@@ -84,6 +84,10 @@ class Shelf:
         found = self._pods.of_attempt(attempt) or self._pods.last_of_attempt(attempt)
         return None if found is None else Pod.from_document(found)
 
+    def events(self, pod: Pod) -> list[dict[str, Any]]:
+        """Return what is said of a pod by those who run it."""
+        return self._cluster.list("events", fields=f"involvedObject.uid={pod.uid}")[0]
+
     def running(self, attempt: str) -> Pod:
         """Return the pod of an attempt whose program runs.
 
