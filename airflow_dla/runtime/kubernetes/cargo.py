@@ -44,6 +44,19 @@ class Cargo:
         self._looked: dict[str, tuple[float, Told]] = {}
         self._ended: set[str] = set()
 
+    def check(self, job: JobFile) -> None:
+        """Check that the store will take what a job publishes: better now than hours later.
+
+        Raises
+        ------
+        NotReady
+            While it does not.
+        """
+        try:
+            self._freight.check(job)
+        except StoreUnavailable as error:
+            raise NotReady(f"the store must take its outputs before it begins: {error}") from error
+
     def bring(self, job: JobFile, pod: Pod) -> NoReturn:
         """Bring what a job needs before it begins.
 

@@ -172,6 +172,7 @@ class KubernetesRuntime:
     def _made(self, launch: Launch) -> Document:
         """Create the Job; where it has secrets it waits for them."""
         policy.refuse(launch, self.place)
+        self._cargo.check(launch.job)
         if Needs.of(launch.job).ours:
             self._shelf.share("configmaps", body.runner(bundle(), workspace=self._workspace))
         return self._shelf.make(self._body(launch))
