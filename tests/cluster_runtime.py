@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_dla.runtime.kubernetes.logs import Logs
-from airflow_dla.runtime.kubernetes.mirror import Mirror
 from clusters import Site
 from contracts.runtime import job_file, wait_until
 
@@ -19,6 +17,8 @@ from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.freight import Freight
+from airflow_dla.runtime.kubernetes.logs import Logs
+from airflow_dla.runtime.kubernetes.mirror import Mirror
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.runtime.kubernetes.shelf import Shelf
 from airflow_dla.specs import Grant, PlaceSpec

@@ -81,7 +81,7 @@ class Shelf:
     def pod(self, attempt: str) -> Pod | None:
         """Return an attempt's pod, also one that has gone lately."""
         # A follower may ask before the watch has begun.
-        found = self._pods.of_attempt(attempt) or self._pods.last_of_attempt(attempt)
+        found = self._pods.by_attempt(attempt)
         return None if found is None else Pod.from_document(found)
 
     def events(self, pod: Pod) -> list[dict[str, Any]]:
