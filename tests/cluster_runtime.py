@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_dla.runtime.kubernetes.logs import Logs
-from airflow_dla.runtime.kubernetes.mirror import Mirror
 from clusters import Site
 from contracts.runtime import job_file, wait_until
 
@@ -19,6 +18,7 @@ from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.freight import Freight
+from airflow_dla.runtime.kubernetes.mirror import Mirror
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.runtime.kubernetes.shelf import Shelf
 from airflow_dla.specs import Grant, PlaceSpec
@@ -37,7 +37,8 @@ def runtime_at(
     cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
     jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
     cargo = Cargo(Freight(cluster, Exchange(store.url, options=options), direct=spec.store != "relay"))
-    kept = Logs(cluster, logs or Path(tempfile.mkdtemp(prefix="dla-logs-")))
+    folder = logs or Path(tempfile.gettempdir(), "dla-logs", workspace)
+    kept = Logs(cluster, lambda attempt: folder / f"{attempt}.log")
     return KubernetesRuntime(cluster, spec, workspace=workspace, shelf=Shelf(cluster, jobs, pods, workspace), cargo=cargo, logs=kept)
 
 
