@@ -15,6 +15,8 @@ from airflow_dla.runtime.chunks import Dechunker
 #: Takes a number of bytes; returns at most so many, None where there are none now, none where there will be no more.
 Receive = Callable[[int], bytes | None]
 
+#: HTTP's status of a connection that is no HTTP from there on.
+_SWITCHED: Final = 101
 _LATER: Final = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -33,6 +35,7 @@ class Wire:
         parsed = response._fp  # noqa: SLF001 - nobody else knows what is already read of the connection
         self._response = response
         self._chunks = Dechunker() if parsed.chunked else None
+        self._left: int | None = None if parsed.chunked or parsed.status == _SWITCHED else parsed.length
         self._early, self._receive, self._descriptor, self._sender = _unblocked(parsed.fp)
 
     def receive(self, size: int) -> bytes | None:
@@ -45,18 +48,26 @@ class Wire:
         ValueError
             If what comes is no HTTP.
         """
-        if self._chunks is not None and self._chunks.ended:
+        if self._left == 0 or (self._chunks is not None and self._chunks.ended):
             return b""
         data, self._early = self._early, b""
         received = data or self._receive(size)
         if received is None or self._chunks is None:
-            return received
+            return received if received is None or self._left is None else self._counted(received)
         body = self._chunks.feed(received)
         if body or self._chunks.ended:
             return body
         if not received:
             raise ConnectionResetError("the connection ended amid an answer")
         return None
+
+    def _counted(self, received: bytes) -> bytes:
+        """Take bytes of an answer whose length is known."""
+        assert self._left is not None
+        self._left -= len(received)
+        if not received:
+            raise ConnectionResetError("the connection ended amid an answer")
+        return received
 
     def wait(self, timeout_s: float) -> None:
         """Wait until there may be something to receive, so many seconds at most."""
@@ -96,7 +107,6 @@ class Wire:
         """Close the connection."""
         with contextlib.suppress(OSError):
             self._response.close()
-            self._response.release_conn()
 
 
 def _unblocked(reader: Any) -> tuple[bytes, Receive, int, Any]:

@@ -52,6 +52,8 @@ class FakeCluster:
         How often each verb and path was asked for.
     bookmark_s : float
         Seconds between bookmarks; a real server's are about a minute apart.
+    watchers : int
+        Logs that the nodes can follow at once.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class FakeCluster:
         self.protocols = protocols
         self.groups = {"batch", "scheduling.k8s.io", "storage.k8s.io"} | ({"kueue.x-k8s.io"} if kueue else set())
         self.bookmark_s = 1.0
+        self.watchers = 128
         self.closed = False
         self.store = Store()
         self.rules = Rules()
@@ -217,7 +220,11 @@ class FakeCluster:
         finally:
             self._open[plural] -= 1
 
-    following = watching
+    @contextlib.contextmanager
+    def following(self) -> Iterator[Callable[[], bool] | None]:
+        """Count a log that is followed; None where the node cannot."""
+        with self.watching("pods/log") as alive:
+            yield alive if self._open["pods/log"] <= self.watchers else None
 
     def _create(self, plural: str, namespace: str, document: Document) -> Document:
         return self.api.create(RESOURCES[plural], namespace, document)

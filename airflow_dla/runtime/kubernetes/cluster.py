@@ -270,17 +270,17 @@ class Cluster:
         finally:
             response.release_conn()
 
-    def follow(self, pod: str, container: str, *, since: str = "") -> Wire | None:
-        """Open what a container writes, each line with its time, as it comes; None where it has not started.
+    def output(self, pod: str, container: str, *, since: str = "", follow: bool) -> Wire | None:
+        """Open what a container has written, each line with its time; None where it has not started.
 
-        The server ends it when the container has ended, and sometimes before.
+        Where it is to `follow` what is written on, the server ends it when the container has ended, and sometimes before.
 
         Raises
         ------
         NotFound
             If the pod is gone, or has no such container.
         """
-        response = self._log(pod, container, since=since, timestamps=True, follow=True)
+        response = self._log(pod, container, since=since, timestamps=True, follow=follow)
         return None if response is None else Wire(response)
 
     def exec(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from airflow_dla.errors import DlaError, PlaceUnavailable
 from airflow_dla.runtime.kubernetes.cluster import Cluster, Event, Gone
-from airflow_dla.runtime.kubernetes.names import ATTEMPT
+from airflow_dla.runtime.kubernetes.names import attempt_of
 
 _WATCH_S: Final = 30.0
 _FIRST_S: Final = 15.0
@@ -88,35 +88,25 @@ class Mirror:
             self._answerable()
             return self._known.get(name)
 
-    def of_attempt(self, attempt: str) -> Document | None:
-        """Return the object of an attempt, of several the newest; raises as `get` does."""
-        with self._changed:
-            self._answerable()
-            return self._attempts.get(attempt)
-
     def all(self) -> Mapping[str, Document]:
         """Return every object by name; raises as `get` does."""
         with self._changed:
             self._answerable()
             return dict(self._known)
 
-    def by_attempt(self) -> Mapping[str, Document]:
-        """Return the objects of attempts by their attempts; raises as `get` does."""
+    def by_attempt(self, attempt: str) -> Document | None:
+        """Return the object of an attempt, of several the newest; where none is left, the last that was deleted lately.
+
+        Raises
+        ------
+        PlaceUnavailable
+            As `get` does.
+        """
         with self._changed:
             self._answerable()
-            return dict(self._attempts)
-
-    def last(self, name: str) -> Document | None:
-        """Return what is known of an object that is there or was deleted lately."""
-        with self._changed:
-            found = self._deleted.get(name)
-            return self._known.get(name) or (found.document if found is not None else None)
-
-    def last_of_attempt(self, attempt: str) -> Document | None:
-        """Return what is known of an attempt's object that is there or was deleted lately, of several the newest."""
-        with self._changed:
-            gone = [one.document for one in self._deleted.values() if _attempt_of(one.document) == attempt]
-            return self._attempts.get(attempt) or max(gone, key=_age, default=None)
+            if (found := self._attempts.get(attempt)) is not None:
+                return found
+            return max((one.document for one in self._deleted.values() if attempt_of(one.document) == attempt), key=_age, default=None)
 
     def put(self, document: Document) -> None:
         """Take what a request returned, if it is newer than what is known: whoever wrote sees what he wrote."""
@@ -125,22 +115,6 @@ class Mirror:
             gone = self._deleted.get(name)
             if gone is None or gone.document["metadata"]["uid"] != metadata["uid"]:
                 self._take(document)
-
-    def look(self, name: str) -> Document | None:
-        """Ask the server for one object now, for decisions that cannot be taken back.
-
-        Raises
-        ------
-        PlaceUnavailable
-            If it does not answer.
-        """
-        found = self._cluster.get(self.kind, name)
-        with self._changed:
-            if found is not None:
-                self._take(found)
-            elif name in self._known:
-                self._forget(self._known[name])
-            return found
 
     def close(self) -> None:
         """End the thread, within a second or so; a later question begins another."""
@@ -249,8 +223,8 @@ class Mirror:
             return
         document["metadata"].pop("managedFields", None)  # as large as all the rest, and nobody reads it
         self._known[name] = document
-        attempt = _attempt_of(document)
-        if attempt and (attempt not in self._attempts or _age(self._attempts[attempt]) <= _age(document)):
+        attempt = attempt_of(document)
+        if attempt is not None and (attempt not in self._attempts or _age(self._attempts[attempt]) <= _age(document)):
             self._attempts[attempt] = document
 
     def _forget(self, document: Document) -> None:
@@ -260,16 +234,11 @@ class Mirror:
             return  # another has its name already
         self._known.pop(name, None)
         self._deleted[name] = _Deleted(document, self._clock())
-        attempt = _attempt_of(document)
-        if attempt in self._attempts and self._attempts[attempt]["metadata"]["uid"] == uid:
+        attempt = attempt_of(document)
+        if attempt is not None and attempt in self._attempts and self._attempts[attempt]["metadata"]["uid"] == uid:
             del self._attempts[attempt]
-            others = [one for one in self._known.values() if _attempt_of(one) == attempt]
+            others = [one for one in self._known.values() if attempt_of(one) == attempt]
             self._attempts |= {attempt: max(others, key=_age)} if others else {}
-
-
-def _attempt_of(document: Mapping[str, Any]) -> str:
-    metadata = document["metadata"]
-    return str((metadata.get("annotations") or {}).get(ATTEMPT) or (metadata.get("labels") or {}).get(ATTEMPT) or "")
 
 
 def _age(document: Mapping[str, Any]) -> tuple[str, int]:

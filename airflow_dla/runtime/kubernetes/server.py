@@ -150,14 +150,18 @@ class Server:
 
 def _send(client: Any, method: str, address: str, data: bytes | None, *, headers: Mapping[str, str], timeout_s: float) -> Any:
     """Send a request by a client's own connections: its own methods would parse what we pass on, and wait on their own."""
-    from urllib3 import Retry, Timeout  # noqa: PLC0415 - comes with the optional client
+    from urllib3 import Timeout  # noqa: PLC0415 - comes with the optional client
+    from urllib3.exceptions import ProtocolError  # noqa: PLC0415 - the same
 
-    # A connection that was idle for long may break at its first use; the requests that are sent again for it change nothing twice.
-    again = Retry(total=1, status=0, redirect=0, backoff_factor=0.1, respect_retry_after_header=False)
-    return client.rest_client.pool_manager.request(
-        method, client.configuration.host + address, body=data, headers=headers, preload_content=False, retries=again, redirect=False,
-        timeout=Timeout(connect=min(timeout_s, _CONNECTING_S), read=timeout_s),
+    send = functools.partial(
+        client.rest_client.pool_manager.request, method, client.configuration.host + address, body=data, headers=headers,
+        preload_content=False, retries=False, redirect=False, timeout=Timeout(connect=min(timeout_s, _CONNECTING_S), read=timeout_s),
     )  # fmt: skip
+    try:
+        return send()
+    except ProtocolError:
+        # A connection that was idle for long may break at its first use; no request of ours changes anything twice.
+        return send()
 
 
 def _answer_of(response: Any) -> Answer:

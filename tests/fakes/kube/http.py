@@ -233,8 +233,12 @@ class Handler(BaseHTTPRequestHandler):
             data = output.read(tail=int(tail) if tail else None, limit=int(limit) if limit else None, **wanted)
             self._send_text(200, data.decode("latin-1"))
             return
-        with cluster.following(name) as alive:
+        with cluster.following() as alive:
             self._begin("text/plain")
+            if alive is None:
+                self._chunk(output.read(**wanted) + b"failed to create fsnotify watcher: too many open files")
+                self._end()
+                return
             for data in output.follow(**wanted):
                 if data:
                     self._chunk(data)
