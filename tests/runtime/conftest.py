@@ -119,12 +119,12 @@ def workspace_id(site: Site) -> Iterator[str]:
 
 
 @pytest.fixture
-def runtimes(site: Site, workspace_id: str, store: Store) -> Iterator[Runtimes]:
+def runtimes(site: Site, workspace_id: str, store: Store, tmp_path: Path) -> Iterator[Runtimes]:
     """Return a function that makes a runtime of the workspace."""
     made: list[KubernetesRuntime] = []
 
     def make(at: Site = site, *, goods: Store = store, **place: Any) -> KubernetesRuntime:
-        made.append(runtime_at(at, workspace_id, goods, **place))
+        made.append(runtime_at(at, workspace_id, goods, **{"logs": tmp_path / "logs", **place}))
         return made[-1]
 
     yield make

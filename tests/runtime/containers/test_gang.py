@@ -11,43 +11,13 @@ from typing import Any
 import pytest
 from contracts.runtime import wait_until
 from fixtures_workspace import NODE, job_spec
+from meeting import MEET
 
 from airflow_dla.artifacts import Store
 from airflow_dla.control import Crew, Listener, Timing, Workspace, begun, following, ship_code
 from airflow_dla.ledger import Attempt
 from airflow_dla.runtime.docker.runtime import DockerRuntime
 from airflow_dla.specs import Node
-
-#: The first rank listens, the second connects; each gets the sum of both numbers.
-MEET = """
-import os, socket, time
-
-def meet(job):
-    port, mine = int(os.environ["MASTER_PORT"]), job.rank + 1
-    if job.rank == 0:
-        with socket.create_server(("", port)) as server:
-            peer = server.accept()[0]
-            total = mine + int(peer.recv(10))
-            peer.sendall(b"%d" % total)
-    else:
-        peer = connected((os.environ["MASTER_ADDR"], port))
-        peer.sendall(b"%d" % mine)
-        total = int(peer.recv(10))
-    job.log(total=total, ranks=job.world_size)
-    if job.args.get("fails") == job.rank:
-        raise ValueError("this rank gives up")
-    if job.args.get("fails") is not None:
-        time.sleep(60)
-    (job.outputs["model"].path / "total").write_text(str(total))
-
-def connected(where):
-    for _ in range(600):
-        try:
-            return socket.create_connection(where, timeout=20)
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    raise TimeoutError(where)
-"""
 
 
 @pytest.fixture
