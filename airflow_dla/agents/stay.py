@@ -5,27 +5,33 @@
 The first process of a native sidecar, with nothing on standard input. A kubelet sends it
 SIGTERM as soon as the job has ended, which is when its work begins: so it goes on until all
 is published, and leaves earlier only when its follower says so (``leave.json``). Standard
-output says how it is (see `board`). It may be killed and is started again by the same command.
+output says how it is (see `board`), and that the job has ended: of a pod that is deleted a
+kubelet tells that only when all of it has. It may be killed and is started again by the same command.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from typing import NoReturn, Sequence
 
 from . import daemon
+from .board import Board
 from .fetch import begun, mate
 from .mate import tried
 from .protocol import read_json, write_json
 from .wake import Wake
 
 _LOOK_S = 5.0
+_ALONE_S = 0.2
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Stay, and publish."""
     control, options, said = begun(arguments, "mate")
     wake = Wake(control.path / "leave.json")
+    threading.Thread(target=_say_when_alone, args=(wake, said), daemon=True).start()
     if not control.published.exists():
         write_json(control.mate, daemon.identity())
         _, error = tried(lambda: mate(control, options, said, wake).stage())
@@ -36,3 +42,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
     while not (wake.asked or wake.terminated):
         wake.wait(_LOOK_S)
     os._exit(0)
+
+
+def _say_when_alone(wake: Wake, said: Board) -> None:
+    """Say that the job has ended. A signal's handler must not: it may have come while something else is said."""
+    while not wake.asked:
+        time.sleep(_ALONE_S)
+    said.say(alone=True)

@@ -76,11 +76,15 @@ class Cargo:
         raise NotReady(f"bringing {what} to pod {pod.name}")
 
     def look(self, job: JobFile, pod: Pod) -> None:
-        """Take the checkpoints that a running job offers, now and then."""
+        """Take the checkpoints that a running job offers, now and then; of a pod that is deleted the last, as soon as it has ended."""
         if not _has_mate(job, pod):
             return
         told = self._told(pod, MATE, _CALM_S if pod.deleted_at is None else _SOON_S)
-        if told is not None and told.offers:
+        if told is None:
+            return
+        if told.alone and told.published is None:
+            self._tell_ended(pod, succeeded=False, hard=False)
+        if told.offers:
             self._take(job, pod, told)
 
     def finish(self, job: JobFile, pod: Pod | None, *, succeeded: bool, hard: bool) -> Staged | None:
@@ -91,11 +95,7 @@ class Cargo:
         if not _has_mate(job, pod) or (told is not None and told.published is not None):
             self._leave(job, pod)
             return Staged() if told is None or told.published is None else told.published
-        if pod.uid not in self._ended:
-            # A mate with nothing to publish ends at once, and the answer with it; what it said is read next time.
-            with contextlib.suppress(PlaceUnavailable):
-                self._freight.tell(pod.name, MATE, "ended", {"succeeded": succeeded, "hard": hard})
-                self._ended.add(pod.uid)
+        self._tell_ended(pod, succeeded=succeeded, hard=hard)
         if told is not None and told.offers:
             self._take(job, pod, told)
         return None
@@ -104,6 +104,13 @@ class Cargo:
         """Show a job what it may use now."""
         if _has_mate(job, pod):
             self._freight.tell(pod.name, MATE, "grant", grant.to_mapping())
+
+    def _tell_ended(self, pod: Pod, *, succeeded: bool, hard: bool) -> None:
+        if pod.uid not in self._ended:
+            # A mate with nothing to publish ends at once, and the answer with it; what it said is read next time.
+            with contextlib.suppress(PlaceUnavailable):
+                self._freight.tell(pod.name, MATE, "ended", {"succeeded": succeeded, "hard": hard})
+                self._ended.add(pod.uid)
 
     def _take(self, job: JobFile, pod: Pod, told: Told) -> None:
         with contextlib.suppress(PlaceUnavailable, StoreUnavailable):  # it is offered until it is taken

@@ -31,6 +31,8 @@ class Told:
         Bytes that have come, of how many.
     fetched : bool
         Whether everything is in place.
+    alone : bool
+        Whether the job beside it has ended.
     offers : mapping of kind to phase
         ``outputs`` and ``checkpoint``; ``offered`` and ``sent`` wait for `Freight.take`.
     error : pair of str or None
@@ -46,6 +48,7 @@ class Told:
     damaged: tuple[str, ...] = ()
     progress: tuple[int, int] | None = None
     fetched: bool = False
+    alone: bool = False
     offers: Mapping[str, str] = field(default_factory=dict)
     error: tuple[str, str] | None = None
     published: Staged | None = None
@@ -62,6 +65,7 @@ class Told:
             damaged=tuple(map(str, found.get("damaged", ()))),
             progress=(int(done[0]), int(done[1])) if done else None,
             fetched=bool(found.get("fetched")),
+            alone=bool(found.get("alone")),
             offers={kind: str(found[kind][1]) for kind in (OUTPUTS, CHECKPOINT) if kind in found},
             error=(str(error[0]), str(error[1])) if error else None,
             published=Staged.from_mapping(published) if published is not None else None,
