@@ -37,7 +37,8 @@ def runtime_at(
     cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
     jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
     cargo = Cargo(Freight(cluster, Exchange(store.url, options=options), direct=spec.store != "relay"))
-    kept = Logs(cluster, logs or Path(tempfile.mkdtemp(prefix="dla-logs-")))
+    folder = logs or Path(tempfile.mkdtemp(prefix="dla-logs-"))
+    kept = Logs(cluster, lambda attempt: folder / f"{attempt}.log")
     return KubernetesRuntime(cluster, spec, workspace=workspace, shelf=Shelf(cluster, jobs, pods, workspace), cargo=cargo, logs=kept)
 
 
