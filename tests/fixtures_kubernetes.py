@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clusters import Site, read_config
+from clusters import Site, config_of, read_config
+from docker_daemon import Engine
+from fakes.kubelet_docker import DockerKubelet
+from fakes.kubernetes_api import FakeCluster
 
 KUBECONFIG, IMAGE, NAMESPACE = "DLA_TEST_KUBECONFIG", "DLA_TEST_IMAGE", "DLA_TEST_NAMESPACE"
 #: Names an image without Python, where the cluster has one.
@@ -55,3 +58,11 @@ def named_site(named_cluster: ClusterAccess) -> Iterator[Site]:
     site = Site(config, named_cluster.namespace, named_cluster.image, os.environ.get(PYTHONLESS) or named_cluster.image)
     yield site
     site.forget_runners()
+
+
+@pytest.fixture(scope="session")
+def docker_site(docker_engine: Engine, base_image: str, bare_image: str) -> Iterator[Site]:
+    """Return a fake cluster whose pods run on the engine of the tests."""
+    pytest.importorskip("kubernetes")
+    with FakeCluster(DockerKubelet(docker_engine.client, base_image), namespace="dla-test") as fake:
+        yield Site(config_of({"server": fake.url}, {}), fake.namespace, base_image, bare_image)

@@ -104,10 +104,16 @@ def runtime_on(ground: VolumeGround) -> DockerRuntime:
     return DockerRuntime(ground.engine, ground.place, node="laptop", workspace=ground.workspace, ground=ground)
 
 
-@pytest.fixture
-def site(named_site: Site) -> Site:
-    """Return the cluster."""
-    return named_site
+@pytest.fixture(
+    params=[
+        pytest.param("docker_site", marks=[pytest.mark.docker, pytest.mark.timeout(300)]),
+        pytest.param("named_site", marks=pytest.mark.kubernetes),
+    ]
+)  # fmt: skip
+def site(request: pytest.FixtureRequest) -> Site:
+    """Return a cluster: a fake one whose pods run on an engine, and a real one where one is named."""
+    found: Site = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture

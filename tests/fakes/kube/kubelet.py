@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from fakes.kube.conditions import condition
 from fakes.kube.output import Output
 from fakes.kube.resources import Refused
+from fakes.kube.statuses import fill
 from fakes.kube.store import Document, Store, now
 
 
@@ -299,32 +300,7 @@ class ScriptedKubelet:
             self._let_go(pod)
 
     def _fill(self, pod: _Pod, draft: Document) -> None:
-        spec, found = pod.document["spec"], draft["status"]
-        if found.get("phase") in ("Succeeded", "Failed"):
-            return
-        known = pod.containers
-        inits = [container["name"] for container in spec.get("initContainers") or []]
-        mains = [container["name"] for container in spec["containers"]]
-        found["hostIP"], found["podIP"] = "192.0.2.1", "192.0.2.77"
-        found.setdefault("startTime", now())
-        sidecars = {container["name"] for container in spec.get("initContainers") or [] if container.get("restartPolicy") == "Always"}
-        for field_, names in (("initContainerStatuses", inits), ("containerStatuses", mains)):
-            if names:
-                found[field_] = [_status(container, known.get(container["name"]), inits) for container in spec[_SPEC[field_]]]
-        ended = [known[name].state["terminated"]["exitCode"] for name in mains if name in known and "terminated" in known[name].state]
-        failed = [
-            name for name in inits if name not in sidecars and known.get(name) and known[name].state.get("terminated", {}).get("exitCode")
-        ]
-        running = any("running" in one.state for one in known.values())
-        if (pod.ending and not running) or (len(ended) == len(mains) and not running) or failed:
-            found["phase"] = "Succeeded" if len(ended) == len(mains) and not any(ended) else "Failed"
-        elif any(name in known and "running" in known[name].state for name in mains) or ended:
-            found["phase"] = "Running"
-        ready = found["phase"] == "Running" and not ended
-        initialized = all(name in known and "waiting" not in known[name].state for name in inits) and any(name in known for name in mains)
-        condition(found, "Initialized", initialized)
-        condition(found, "ContainersReady", ready)
-        condition(found, "Ready", ready)
+        fill(draft, {name: one.state for name, one in pod.containers.items()}, ending=pod.ending)
 
     def _fail(self, uid: str, reason: str, message: str, why: str) -> None:
         with self._lock:
@@ -354,15 +330,3 @@ class ScriptedKubelet:
             pod.document = self._store.change("pods", metadata["namespace"], metadata["name"], same)
         except Refused:
             self.gone(pod.document)
-
-
-_SPEC = {"initContainerStatuses": "initContainers", "containerStatuses": "containers"}
-
-
-def _status(container: Document, one: _Container | None, inits: list[str]) -> dict[str, Any]:
-    state = one.state if one else {"waiting": {"reason": "PodInitializing" if inits else "ContainerCreating"}}
-    return {
-        "name": container["name"], "image": container["image"], "imageID": f"sha256:{container['image']}", "restartCount": 0,
-        "state": state, "lastState": {}, "ready": "running" in state, "started": "running" in state,
-        "resources": container.get("resources") or {}, "allocatedResources": (container.get("resources") or {}).get("requests") or {},
-    }  # fmt: skip
