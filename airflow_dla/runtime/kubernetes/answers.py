@@ -32,6 +32,10 @@ class Gone(Conflict):
     """Raised when the server forgot what lies between a resource version and now: list again."""
 
 
+class Forbidden(PlaceUnavailable):
+    """Raised when we may not look: nothing is known of what runs, and it runs on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server answered to one request.
@@ -115,7 +119,7 @@ def refusal(answer: Answer, *, place: str, verb: str, kind: Kind, namespace: str
         return LaunchRefused(message)
     if answer.status == MISSING:
         return NotFound(message)
-    return PlaceUnavailable(message) if answer.status == FORBIDDEN else InvalidSpec(message)
+    return Forbidden(message) if answer.status == FORBIDDEN else InvalidSpec(message)
 
 
 def _hint(answer: Answer, kind: Kind, namespace: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from airflow_dla.runtime.kubernetes import kueue
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.facts import Document, Pod
+from airflow_dla.runtime.kubernetes.shelf import told_of
 from airflow_dla.runtime.kubernetes.waiting import Outlook, Wait, waiting
 from airflow_dla.specs import JobFile, PlaceSpec
 
@@ -52,6 +53,6 @@ class Reasons:
             admission = kueue.look(self._cluster, found, self._place)
             if admission.state != "admitted":
                 return Wait(admission.text, Outlook.REFUSED if admission.state == "refused" else Outlook.WAITS)
-        events, _ = self._cluster.list("events", fields=f"involvedObject.uid={uid}")
+        events = told_of(self._cluster, uid)
         program = (job.entrypoint.command or ("python3",))[0]
         return waiting(pod, found, events, now=time.time(), program=program)

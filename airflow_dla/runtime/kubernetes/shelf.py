@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from airflow_dla.errors import Conflict, NotFound, NotReady
 from airflow_dla.runtime.kubernetes import names
+from airflow_dla.runtime.kubernetes.answers import Forbidden
 from airflow_dla.runtime.kubernetes.cluster import Cluster, Exists
 from airflow_dla.runtime.kubernetes.facts import Document, Pod
 from airflow_dla.runtime.kubernetes.mirror import Mirror
@@ -86,7 +87,7 @@ class Shelf:
 
     def events(self, pod: Pod) -> list[dict[str, Any]]:
         """Return what is said of a pod by those who run it."""
-        return self._cluster.list("events", fields=f"involvedObject.uid={pod.uid}")[0]
+        return told_of(self._cluster, pod.uid)
 
     def running(self, attempt: str) -> Pod:
         """Return the pod of an attempt whose program runs.
@@ -134,3 +135,11 @@ class Shelf:
                 written = self._cluster.patch("jobs", self.name(attempt), made(document), json_patch=True)
                 return None if written is None else self.took(written)
         raise Conflict(f"Job {self.name(attempt)} changes faster than it can be read; the same call may be made again")
+
+
+def told_of(cluster: Cluster, uid: str) -> list[dict[str, Any]]:
+    """Return the events of an object; none where we may not read them, which only explain."""
+    try:
+        return cluster.list("events", fields=f"involvedObject.uid={uid}")[0]
+    except Forbidden:
+        return []

@@ -66,17 +66,18 @@ def nothing_runs(runtime: KubernetesRuntime, site: Site, attempt: str = "job.1")
 
 
 def test_quota_exceeded(site: Site, runtimes: Runtimes):
-    """A job waits for a quota with the cluster's own numbers, and starts when there is room."""
-    with (
-        site.own_namespace() as own,
-        own.made("v1", "resourcequotas", "ResourceQuota", {"spec": {"hard": {"limits.cpu": "50m"}}}) as quota,
-    ):
+    """A job waits for a quota with the cluster's own numbers, and starts when there is room; one that is larger is refused."""
+    hard = {"spec": {"hard": {"limits.cpu": "150m"}}}
+    with site.own_namespace() as own, own.made("v1", "resourcequotas", "ResourceQuota", hard) as quota:
         runtime = runtimes(own)
+        submitted(runtime, job("job.2", ("sleep", "60"), grace_s=1.0), 60)
         assert "limits.cpu" in explained(runtime, job(), "exceeded quota")
-        path = own.at("v1", "resourcequotas", quota["metadata"]["name"])
-        own.ask("PATCH", path, {"spec": {"hard": {"limits.cpu": "5"}}}, content=MERGE)
-        submitted(runtime, job(), 90)
+        assert "more than the namespace may have at all" in refused(runtime, job("job.3", cpu=0.2))
+        own.ask("PATCH", own.at("v1", "resourcequotas", quota["metadata"]["name"]), {"spec": {"hard": {"limits.cpu": "5"}}}, content=MERGE)
+        submitted(runtime, job(), 100)
         assert ended(runtime, "job.1", 30).succeeded
+        runtime.cancel("job.2", ExitReason.STOPPED)
+        ended(runtime, "job.2", 30)
 
 
 def test_quota_of_jobs(site: Site, runtimes: Runtimes):
@@ -99,7 +100,8 @@ def test_quota_of_jobs(site: Site, runtimes: Runtimes):
 ])  # fmt: skip
 def test_forbidden(site: Site, runtimes: Runtimes, lacks: str, secrets: dict[str, str], said: str):
     """What our user may not make is named with the verb and the Role that lack."""
-    role = {resource: verbs if resource != lacks else [verb for verb in verbs if verb != "create"] for resource, verbs in ROLE.items()}
+    fewer = {resource: verbs if resource != lacks else [verb for verb in verbs if verb != "create"] for resource, verbs in ROLE.items()}
+    role = {resource: verbs for resource, verbs in fewer.items() if verbs}
     with site.limited(role) as limited:
         runtime = runtimes(limited)
         assert said in refused(runtime, job(secrets=secrets))
@@ -155,12 +157,20 @@ def test_preempted_while_it_waits(site: Site, pods: KubernetesRuntime):
     nothing_runs(pods, site)
 
 
-@pytest.mark.parametrize("image", ["127.0.0.1:1/none:1", "UPPER/Case:1"])
-def test_no_such_image(site: Site, pods: KubernetesRuntime, image: str):
-    """An image that no registry has, or whose name is none, is refused with its name; no pod is left that tries on."""
-    assert image in refused(pods, job(image=image), 100)
+def test_no_image_of_that_name(site: Site, pods: KubernetesRuntime):
+    """A name that is none is refused with it; no pod is left that tries on."""
+    assert "UPPER/Case:1" in refused(pods, job(image="UPPER/Case:1"), 100)
     nothing_runs(pods, site)
     assert ended(pods, "job.1", 30).reason is ExitReason.REFUSED
+
+
+def test_no_registry(site: Site, pods: KubernetesRuntime):
+    """A registry that does not answer may do so later; meanwhile it is said what would do."""
+    said = explained(pods, job(image="127.0.0.1:1/none:1"), "127.0.0.1:1/none:1")
+    assert "reach the registry, or name an image that it has" in said
+    pods.cancel("job.1", ExitReason.STOPPED)
+    assert ended(pods, "job.1", 30).reason is ExitReason.STOPPED
+    nothing_runs(pods, site)
 
 
 # --- what may not be asked -----------------------------------------------------------
