@@ -1,7 +1,7 @@
 """Lines that begin with their time, read on from where a connection broke off.
 
 The log API knows no byte offsets, only times, of which it looks at whole seconds. Asked
-for the output since the second before, it sends again some of what was read. What is
+for the output since some time, it sends again some of what was read. What is
 known of the last lines tells which: their times are exact, and each line that was read
 is skipped as often as it was there. A line that was read in part is skipped so far.
 
@@ -38,18 +38,25 @@ class Bookmark:
         The time of the last line; empty before the first.
     read : int
         Bytes of the last line that were read.
+    forgotten : bool
+        Whether there were lines before those.
     """
 
     lines: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     last: bytes = b""
     read: int = 0
+    forgotten: bool = False
 
     @property
     def since(self) -> str:
-        """Return the time to ask for output from; empty for all of it."""
-        if not self.last:
+        """Return the time to ask for output from: that of the first line that is known; empty for all of it.
+
+        From the middle of a line on the API shows the rest of it as a line of that moment. So
+        far back it cannot be taken for the last line.
+        """
+        if not self.forgotten:
             return ""
-        whole, _ = _moment(self.last)
+        whole, _ = _moment(next(iter(self.lines)))
         return (whole - _OVERLAP).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def begin(self, stamp: bytes) -> None:
@@ -58,6 +65,7 @@ class Bookmark:
         self.last, self.read = stamp, 0
         while len(self.lines) > _KNOWN:
             self.lines.popitem(last=False)
+            self.forgotten = True
 
 
 class StampedLines:
