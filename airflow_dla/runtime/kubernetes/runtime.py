@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from airflow_dla.errors import Conflict, LaunchRefused, NotReady
+from airflow_dla.errors import Conflict, LaunchRefused, NotFound, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names, policy, resizing
@@ -14,7 +15,7 @@ from airflow_dla.runtime.kubernetes.bundle import bundle
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.endings import Endings
-from airflow_dla.runtime.kubernetes.facts import Document, Pod, conditions, exit_of, job_of, seconds, stop_of
+from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, conditions, exit_of, job_of, seconds, stop_of
 from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons
@@ -23,6 +24,9 @@ from airflow_dla.runtime.kubernetes.waiting import Outlook
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
 _SLICE: Final = 1 << 20
+_PIECE: Final = 1 << 16
+#: Seconds without a word after which a command in a pod counts as cut off.
+_ENTERED_S: Final = 3600.0
 #: Seconds that a resize may take until it counts as impossible now, and between two looks at it.
 _RESIZE_S: Final = 8.0
 _LOOK_S: Final = 0.1
@@ -164,6 +168,27 @@ class KubernetesRuntime:
                 self._logs.keep(attempt, pod)
             self.cluster.delete("jobs", self._shelf.name(attempt), uid=found["metadata"]["uid"])
 
+    def enter(self, attempt: str, command: Sequence[str], *, terminal: bool) -> int:
+        """Run a command in an attempt's own container; a shell on a terminal is kubectl's to give.
+
+        Secrets are variables of the container, so the command has them too.
+
+        Raises
+        ------
+        NotFound
+            If it does not run, or no command is named; says how a shell is had.
+        """
+        pod = self._shelf.running(attempt).name
+        if not command:
+            by_hand = f"kubectl exec -it -n {self.cluster.namespace} {pod} -c {MAIN} -- sh"
+            raise NotFound(f"no terminal is to be had in pod {pod} from here: name a command, or run {by_hand}")
+        typed = () if terminal else iter(lambda: os.read(0, _PIECE), b"")
+        with self.cluster.exec(pod, MAIN, command, typed, patience_s=_ENTERED_S) as channel:
+            for piece in channel:
+                _put(1, piece)
+            _put(2, channel.err)
+            return channel.code
+
     # --- launching ---
 
     def _body(self, launch: Launch) -> dict[str, Any]:
@@ -247,6 +272,11 @@ class KubernetesRuntime:
             time.sleep(_LOOK_S)
             asked = self.cluster.get("pods", pod.name)
         return False
+
+
+def _put(stream: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(stream, data) :]
 
 
 def is_over(job: Document) -> bool:
