@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,6 +83,8 @@ class ApiServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that hung up."""
+        if not isinstance(sys.exception(), OSError):
+            logging.getLogger(__name__).error("the fake cluster failed", exc_info=True)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -20,7 +20,7 @@ from fixtures_s3 import KEY, SECRET
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 Runtimes = Callable[..., KubernetesRuntime]
 
