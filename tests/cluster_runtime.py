@@ -51,7 +51,11 @@ def small(command: Sequence[str], attempt: str = "job.1", *, cpu: float = 0.1, m
 
 def touch(runtime: KubernetesRuntime, attempt: str, path: str) -> None:
     """Make a file in a running job's container."""
-    pod = wait_until(lambda: [one for one in runtime.cluster.list("pods")[0] if names.attempt_of(one) == attempt])[0]
+    pod = wait_until(
+        lambda: [
+            one for one in runtime.cluster.list("pods", labels=names.selector(runtime._workspace))[0] if names.attempt_of(one) == attempt
+        ]
+    )[0]
     done = runtime.cluster.run(pod["metadata"]["name"], "main", ["touch", path])
     assert done.code == 0, done
 
