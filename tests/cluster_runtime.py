@@ -28,7 +28,7 @@ _BESIDE = frozenset({"image", "labels", "overrides", "secrets", "volumes"})
 
 
 def runtime_at(
-    site: Site, workspace: str, store: Store, *, logs: Path | None = None, options: Mapping[str, Any] | None = None,
+    site: Site, workspace: str, goods: Store, *, logs: Path | None = None, options: Mapping[str, Any] | None = None,
     quick_s: float = 10.0, slow_s: float = 30.0, silent_s: float = 60.0, **place: Any,
 ) -> KubernetesRuntime:  # fmt: skip
     """Return a runtime on a site; the place's fields, and how long it waits for an answer, may be others."""
@@ -36,7 +36,7 @@ def runtime_at(
     spec = PlaceSpec.from_mapping({**named, **place})
     cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
     jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
-    cargo = Cargo(Freight(cluster, Exchange(store.url, options=options), direct=spec.store != "relay"))
+    cargo = Cargo(Freight(cluster, Exchange(goods.url, options=options), direct=spec.store != "relay"))
     folder = logs or Path(tempfile.mkdtemp(prefix="dla-logs-"))
     kept = Logs(cluster, lambda attempt: folder / f"{attempt}.log")
     return KubernetesRuntime(cluster, spec, workspace=workspace, shelf=Shelf(cluster, jobs, pods, workspace), cargo=cargo, logs=kept)
@@ -51,7 +51,11 @@ def small(command: Sequence[str], attempt: str = "job.1", *, cpu: float = 0.1, m
 
 def touch(runtime: KubernetesRuntime, attempt: str, path: str) -> None:
     """Make a file in a running job's container."""
-    pod = wait_until(lambda: [one for one in runtime.cluster.list("pods")[0] if names.attempt_of(one) == attempt])[0]
+    pod = wait_until(
+        lambda: [
+            one for one in runtime.cluster.list("pods", labels=names.selector(runtime._workspace))[0] if names.attempt_of(one) == attempt
+        ]
+    )[0]
     done = runtime.cluster.run(pod["metadata"]["name"], "main", ["touch", path])
     assert done.code == 0, done
 

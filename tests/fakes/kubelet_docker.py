@@ -271,13 +271,17 @@ class _Pod(threading.Thread):
 
     def _read_log(self, name: str, container: str) -> None:
         output = self.outputs[name]
-        with contextlib.suppress(Exception), self.kubelet.connect() as client:
-            client.timeout = None
-            for frame in client.logs(container, stream=True, follow=True, timestamps=True):
-                stamp, _, data = frame.partition(b" ")
-                output.add(data, _nanoseconds(stamp.decode()))
-        with contextlib.suppress(Exception):
-            if not self.client.inspect_container(container)["State"]["Running"]:
+        what = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": 1}
+        with contextlib.suppress(OSError, ValueError), self.kubelet.connect() as client:
+            answer = client._get(client._url("/containers/{0}/logs", container), params=what, stream=True, timeout=None)
+            try:
+                for _, frame in _frames(answer.raw.read):
+                    stamp, _, data = frame.partition(b" ")
+                    output.add(data, _nanoseconds(stamp.decode()))
+            finally:
+                answer.close()
+        with contextlib.suppress(OSError, api_error()):
+            if self.removed or not self.client.inspect_container(container)["State"]["Running"]:
                 output.end()
 
     # --- ending ---
@@ -425,11 +429,15 @@ def _execute(client: Any, container: str, argv: Sequence[str], streams: Streams)
     wire.settimeout(None)
     writer = threading.Thread(target=_write_all, args=(wire, streams.read()), daemon=True)
     writer.start()
-    for stream, data in _frames(wire):
-        if data.startswith(b"OCI runtime exec failed"):
-            raise Refused(500, "InternalError", f"error executing command in container: {data.decode().strip()}")
-        streams.write(data, error=stream == 2)
-    socket.close()
+    try:
+        for stream, data in _frames(socket.read):
+            if data.startswith(b"OCI runtime exec failed"):
+                raise Refused(500, "InternalError", f"error executing command in container: {data.decode().strip()}")
+            streams.write(data, error=stream == 2)
+    finally:
+        for held in (socket, wire, socket._response):
+            with contextlib.suppress(OSError, ValueError):  # what lies below may be closed before
+                held.close()
     until = time.monotonic() + _LOOK_S
     while (code := client.exec_inspect(made)["ExitCode"]) is None and time.monotonic() < until:
         time.sleep(0.01)
@@ -443,10 +451,17 @@ def _write_all(wire: Any, pieces: Iterator[bytes]) -> None:
         wire.shutdown(sockets.SHUT_WR)
 
 
-def _frames(wire: Any) -> Iterator[tuple[int, bytes]]:
-    with wire.makefile("rb") as reader:
-        while len(head := reader.read(8)) == 8:
-            yield head[0], reader.read(int.from_bytes(head[4:], "big"))
+def _frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield what the engine says of a container's streams."""
+
+    def whole(size: int) -> bytes:
+        found = b""
+        while len(found) < size and (more := read(size - len(found))):
+            found += more
+        return found
+
+    while len(head := whole(8)) == 8:
+        yield head[0], whole(int.from_bytes(head[4:], "big"))
 
 
 def api_error() -> Any:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from fakes.kube.access import Access
 from fakes.kube.admission import Rules
 from fakes.kube.api import Api
 from fakes.kube.conditions import condition
@@ -64,12 +65,14 @@ class FakeCluster:
         self.namespace = namespace
         self.minor = minor
         self.protocols = protocols
-        self.groups = {"batch", "scheduling.k8s.io", "storage.k8s.io"} | ({"kueue.x-k8s.io"} if kueue else set())
+        own = {resource.group for resource in RESOURCES.values()} - {"", "kueue.x-k8s.io"}
+        self.groups = own | ({"kueue.x-k8s.io"} if kueue else set())
         self.bookmark_s = 1.0
         self.watchers = 128
         self.closed = False
         self.store = Store()
         self.rules = Rules()
+        self.access = Access(self.store)
         self.api = Api(self.store, self.rules)
         self.requests: Counter[str] = Counter()
         self.asked: list[tuple[str, str, dict[str, str]]] = []

@@ -90,7 +90,6 @@ class TestDockerVolume(RuntimeContract):
         )
 
 
-@pytest.mark.kubernetes
 @pytest.mark.timeout(300)
 class TestKubernetes(RuntimeContract):
     """Pods of a real cluster, which knows of our files what is carried to it."""

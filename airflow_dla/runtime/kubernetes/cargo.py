@@ -41,7 +41,7 @@ class Cargo:
         self._freight = freight
         self._clock = clock
         self._porters = Porters()
-        self._looked: dict[str, tuple[float, Told]] = {}
+        self._looked: dict[tuple[str, str], tuple[float, Told]] = {}
         self._ended: set[str] = set()
 
     def check(self, job: JobFile) -> None:
@@ -70,7 +70,7 @@ class Cargo:
         if told is not None and told.wants:
             try:
                 if self._porters.carried(f"{pod.uid} in", lambda: self._freight.bring(pod.name, job, told)):
-                    self._looked.pop(pod.uid, None)
+                    self._looked.pop((pod.uid, FETCH), None)
             except (PlaceUnavailable, StoreUnavailable) as error:
                 raise NotReady(f"bringing {what} to pod {pod.name}, again: {error}") from error
         raise NotReady(f"bringing {what} to pod {pod.name}")
@@ -91,7 +91,8 @@ class Cargo:
         """Have outputs published, or the last checkpoint kept; None until that is done."""
         if pod is None or not Needs.of(job).mate:
             return Staged()
-        told = self._told(pod, MATE, _SOON_S)
+        # Of one that has ended the last word counts, not what it said before.
+        told = self._told(pod, MATE, _SOON_S if _has_mate(job, pod) else 0.0)
         if not _has_mate(job, pod) or (told is not None and told.published is not None):
             self._leave(job, pod)
             return Staged() if told is None or told.published is None else told.published
@@ -115,11 +116,11 @@ class Cargo:
     def _take(self, job: JobFile, pod: Pod, told: Told) -> None:
         with contextlib.suppress(PlaceUnavailable, StoreUnavailable):  # it is offered until it is taken
             if self._porters.carried(f"{pod.uid} out", lambda: self._freight.take(pod.name, job, told)):
-                self._looked.pop(pod.uid, None)
+                self._looked.pop((pod.uid, MATE), None)
 
     def _leave(self, job: JobFile, pod: Pod) -> None:
         """Let the mate go: it would wait, and hold what was granted, until its time is over."""
-        self._looked.pop(pod.uid, None)
+        self._looked.pop((pod.uid, MATE), None)
         self._ended.discard(pod.uid)
         if _has_mate(job, pod):
             with contextlib.suppress(PlaceUnavailable):
@@ -128,7 +129,7 @@ class Cargo:
     def _told(self, pod: Pod, container: str, max_age_s: float) -> Told | None:
         """Return what a pod's helper said last; None where it is gone without a word."""
         now = self._clock()
-        known = self._looked.get(pod.uid)
+        known = self._looked.get((pod.uid, container))
         if known is not None and now - known[0] < max_age_s:
             return known[1]
         try:
@@ -136,7 +137,7 @@ class Cargo:
         except NotFound:
             return None if known is None else known[1]
         if told is not None:
-            self._looked[pod.uid] = (now, told)
+            self._looked[pod.uid, container] = (now, told)
         while len(self._looked) > _REMEMBERED:
             self._looked.pop(next(iter(self._looked)))
         return told

@@ -57,27 +57,20 @@ class Rules:
         """Take a permission away: ``deny("create", "pods/exec")``."""
         self.denied.add(f"{verb} {what}")
 
-    def admit(self, authorization: str | None) -> None:
-        """Raise what stands before any request: throttling, unknown callers."""
+    def admit(self, authorization: str | None) -> str:
+        """Raise what stands before any request, throttling and unknown callers; return the token."""
         with self._lock:
             if self._answers:
                 raise self._answers.popleft()
-        if self.tokens and (authorization or "").removeprefix("Bearer ") not in self.tokens:
+        token = (authorization or "").removeprefix("Bearer ")
+        if self.tokens and token not in self.tokens:
             raise Refused(401, "Unauthorized", "Unauthorized")
+        return token
 
     def may(self, verb: str, plural: str, subresource: str = "") -> bool:
-        """Whether the caller has a permission."""
+        """Whether the permission was not taken away."""
         what = f"{plural}/{subresource}" if subresource else plural
         return not {f"{verb} {what}", f"* {what}", f"{verb} *", "* *"} & self.denied
-
-    def authorize(self, verb: str, resource: Resource, namespace: str, name: str = "", subresource: str = "") -> None:
-        """Raise where a permission is missing."""
-        if self.may(verb, resource.plural, subresource):
-            return
-        what = f"{resource.plural}/{subresource}" if subresource else resource.plural
-        where = f' in the namespace "{namespace}"' if resource.namespaced and namespace else " at the cluster scope"
-        why = f'User "{self.user}" cannot {verb} resource "{what}" in API group "{resource.group}"{where}'
-        raise forbidden(resource, name, why)
 
     def ask_webhooks(self, resource: Resource, document: dict[str, Any]) -> None:
         """Raise what a webhook says against a document."""

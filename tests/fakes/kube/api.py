@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fakes.kube import documents, jobs, patches
+from fakes.kube.access import check_policies, check_standard
 from fakes.kube.admission import Rules, check_quota
 from fakes.kube.conditions import condition
 from fakes.kube.resources import RESOURCES, Refused, Resource, forbidden, invalid, modified, not_found
@@ -81,6 +82,9 @@ class Api:
         self.rules.ask_webhooks(resource, document)
         documents.check_rules(resource, document)
         self._check_references(resource, namespace, document)
+        check_policies(self.store, resource, namespace, document)
+        if resource.plural == "pods":
+            check_standard(self.store, namespace, document)
         with self.store.lock:
             check_quota(self.store, resource, namespace, document)
             if dry_run:
@@ -120,6 +124,8 @@ class Api:
                 words = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found['metadata']['uid']}"
                 raise Refused(409, "Conflict", f'Operation cannot be fulfilled on {resource.qualified} "{name}": {words}')
             grace_s = _grace(found, options) if resource.plural == "pods" else 0
+            if resource.plural == "namespaces":
+                self._empty(name)
             if options.get("propagationPolicy") == "Orphan" or options.get("orphanDependents"):
                 self._disown(found["metadata"]["uid"])
             if not grace_s and not found["metadata"].get("finalizers"):
@@ -206,6 +212,12 @@ class Api:
         priority = spec.get("priorityClassName")
         if priority and self.store.get("priorityclasses", "", priority) is None and not priority.startswith("system-"):
             raise forbidden(resource, name, f"no PriorityClass with name {priority} was found")
+
+    def _empty(self, namespace: str) -> None:
+        """Take everything in a namespace away, as its own controller does in the end."""
+        for resource in RESOURCES.values():
+            for one in self.store.all(resource.plural, namespace) if resource.namespaced else []:
+                self.store.remove(resource.plural, namespace, one["metadata"]["name"])
 
     def _disown(self, uid: str) -> None:
         for plural, namespace, name in self.store.owned(uid):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import socket
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fakes.kube.discovery import discovered
-from fakes.kube.resources import RESOURCES, Refused, Resource
+from fakes.kube.resources import RESOURCES, Refused, Resource, forbidden
 from fakes.kube.selectors import Match, matcher
 from fakes.kube.store import Change, Document
 from fakes.kube.websocket import Socket, accepted
@@ -81,6 +84,8 @@ class ApiServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that hung up."""
+        if not isinstance(sys.exception(), OSError):
+            logging.getLogger(__name__).error("the fake cluster failed:\n%s", traceback.format_exc())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -89,6 +94,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: ApiServer
     wbufsize = 1 << 16
+    user: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Answer every method by one function."""
@@ -118,7 +124,8 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
         cluster.count(self.command, address.path, query)
-        cluster.rules.admit(self.headers.get("Authorization"))
+        token = cluster.rules.admit(self.headers.get("Authorization"))
+        self.user = cluster.access.user(token)
         if (found := discovered(address.path, cluster.minor, frozenset(cluster.groups))) is not None:
             self._send(200, found)
             return
@@ -143,10 +150,10 @@ class Handler(BaseHTTPRequestHandler):
         cluster = self.server.cluster
         watches = query.get("watch") in ("true", "1")
         verb = _VERBS.get(self.command) or ("get" if name else "watch" if watches else "list")
-        cluster.rules.authorize(verb, resource, namespace, name, target.subresource)
+        self._authorize("deletecollection" if verb == "delete" and not name else verb, target)
         if target.subresource and target.subresource not in resource.subresources:
             self._send_text(404, "404 page not found\n")
-        elif target.subresource in ("log", "exec", "eviction"):
+        elif target.subresource in ("log", "exec", "eviction", "token"):
             getattr(self, f"_{target.subresource}")(target, query, body)
         elif self.command != "GET":
             self._write(target, query, body)
@@ -156,6 +163,24 @@ class Handler(BaseHTTPRequestHandler):
             self._watch(target, query)
         else:
             self._send(200, cluster.api.list(resource, namespace, query))
+
+    def _authorize(self, verb: str, target: Target) -> None:
+        """Raise where a permission is missing."""
+        resource, subresource = target.resource, target.subresource
+        if self._may(verb, resource, target.namespace, subresource):
+            return
+        what = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        where = f' in the namespace "{target.namespace}"' if resource.namespaced and target.namespace else " at the cluster scope"
+        who = self.user or self.server.cluster.rules.user
+        raise forbidden(resource, target.name, f'User "{who}" cannot {verb} resource "{what}" in API group "{resource.group}"{where}')
+
+    def _may(self, verb: str, resource: Resource, namespace: str, subresource: str) -> bool:
+        cluster = self.server.cluster
+        allowed = self.user is None or cluster.access.may(self.user, verb, resource, namespace, subresource)
+        return allowed and cluster.rules.may(verb, resource.plural, subresource)
+
+    def _token(self, target: Target, query: dict[str, str], body: Any) -> None:
+        self._send(201, self.server.cluster.access.token(target.namespace, target.name))
 
     def _write(self, target: Target, query: dict[str, str], body: Any) -> None:
         resource, namespace, name = target.resource, target.namespace, target.name
@@ -167,18 +192,24 @@ class Handler(BaseHTTPRequestHandler):
         elif self.command == "PATCH":
             content = self.headers.get("Content-Type", "")
             self._send(200, api.patch(resource, namespace, name, body, content=content, subresource=target.subresource))
-        elif name:
-            grace = {"gracePeriodSeconds": int(query["gracePeriodSeconds"])} if "gracePeriodSeconds" in query else {}
-            self._send(200, api.delete(resource, namespace, name, {**grace, **(body or {})}))
         else:
-            for one in api.list(resource, namespace, query)["items"]:
-                with contextlib.suppress(Refused):
-                    api.delete(resource, one["metadata"].get("namespace", ""), one["metadata"]["name"], body)
-            self._send(200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+            grace = {"gracePeriodSeconds": int(query["gracePeriodSeconds"])} if "gracePeriodSeconds" in query else {}
+            self._delete(target, query, {**grace, **(body or {})})
+
+    def _delete(self, target: Target, query: dict[str, str], options: dict[str, Any]) -> None:
+        api = self.server.cluster.api
+        if target.name:
+            self._send(200, api.delete(target.resource, target.namespace, target.name, options))
+            return
+        for one in api.list(target.resource, target.namespace, query)["items"]:
+            with contextlib.suppress(Refused):
+                api.delete(target.resource, one["metadata"].get("namespace", ""), one["metadata"]["name"], options)
+        self._send(200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
     def _review(self, document: Document) -> Document:
         wanted = document["spec"]["resourceAttributes"]
-        allowed = self.server.cluster.rules.may(wanted["verb"], wanted["resource"], wanted.get("subresource", ""))
+        resource = RESOURCES.get(wanted["resource"]) or Resource(wanted["resource"], "", wanted.get("group", ""))
+        allowed = self._may(wanted["verb"], resource, wanted.get("namespace", ""), wanted.get("subresource", ""))
         return {**document, "metadata": {}, "status": {"allowed": allowed}}
 
     # --- streams ---

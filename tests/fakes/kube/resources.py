@@ -37,6 +37,8 @@ class Resource:
 
 
 _KUEUE: Final = "kueue.x-k8s.io"
+_RBAC: Final = "rbac.authorization.k8s.io"
+_ADMISSION: Final = "admissionregistration.k8s.io"
 
 RESOURCES: Final = {
     resource.plural: resource
@@ -55,6 +57,10 @@ RESOURCES: Final = {
         Resource("nodes", "Node", namespaced=False),
         Resource("priorityclasses", "PriorityClass", "scheduling.k8s.io", namespaced=False, subresources=()),
         Resource("storageclasses", "StorageClass", "storage.k8s.io", namespaced=False, subresources=()),
+        Resource("roles", "Role", _RBAC, subresources=()),
+        Resource("rolebindings", "RoleBinding", _RBAC, subresources=()),
+        Resource("validatingadmissionpolicies", "ValidatingAdmissionPolicy", _ADMISSION, namespaced=False),
+        Resource("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", _ADMISSION, namespaced=False, subresources=()),
         Resource("workloads", "Workload", _KUEUE, "v1beta1"),
         Resource("localqueues", "LocalQueue", _KUEUE, "v1beta1"),
         Resource("clusterqueues", "ClusterQueue", _KUEUE, "v1beta1", namespaced=False),

@@ -14,7 +14,7 @@ from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit, ExitReason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 Run = Callable[..., Exit]
 

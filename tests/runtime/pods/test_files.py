@@ -21,7 +21,7 @@ from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit, ExitReason, Grant
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 Runtimes = Callable[..., KubernetesRuntime]
 
@@ -95,7 +95,7 @@ def test_a_function(pods: KubernetesRuntime, work: Callable[..., Launch], publis
     submitted(pods, work(3), 60)
     found = ended(pods, "job.1", 60)
     assert published(found) == {"steps": "3"}
-    assert (found.metrics["total"], found.metrics["step"]) == (7.0, 3.0)
+    assert (found.metrics["total"], found.metrics["loss"]) == (7.0, 1 / 3)
     assert pods.logs("job.1", 0).data.startswith(b"from 0\n")
 
 
@@ -151,7 +151,7 @@ def test_edited_code(pods: KubernetesRuntime, work: Callable[..., Launch]):
 
 def test_secrets(pods: KubernetesRuntime, site: Site, work: Callable[..., Launch]):
     """The work sees them; pods, Jobs and all else that people look at do not show them; the Secret goes with its Job."""
-    script = f'test "$TOKEN" = "{_SECRET[:7]}"-0f8a51 && echo on && sleep 3'
+    script = f'test "$TOKEN" = "{_SECRET[:7]}"-0f8a51 && echo on && sleep 3 && echo 7 > {{outputs.model}}/n'
     launch = small(["sh", "-c", script], secrets={"TOKEN": _SECRET}, outputs=("model",))
     submitted(pods, launch, 60)
     wait_until(lambda: b"on" in pods.logs("job.1", 0).data)
@@ -169,7 +169,7 @@ def test_secrets(pods: KubernetesRuntime, site: Site, work: Callable[..., Launch
 def test_an_input_that_is_gone(pods: KubernetesRuntime, work: Callable[..., Launch]):
     """A job whose input was deleted ends before it begins, and says which."""
     launch = work(1)
-    gone = replace(launch.job.inputs["train"], digest="0" * 64)
+    gone = replace(launch.job.inputs["train"], digest="sha256:" + "0" * 64)
     launch = replace(launch, job=replace(launch.job, inputs={"train": gone}))
     submitted(pods, launch, 60)
     found = ended(pods, "job.1", 60)
@@ -177,8 +177,9 @@ def test_an_input_that_is_gone(pods: KubernetesRuntime, work: Callable[..., Laun
     assert "0" * 12 in found.message
 
 
-def test_an_output_that_is_missing(pods: KubernetesRuntime, launch: Callable[..., Launch]):
+def test_an_output_that_is_missing(pods: KubernetesRuntime):
     """A job that promises an output and writes none has failed."""
     submitted(pods, small(["true"], outputs=("model",)), 60)
     found = ended(pods, "job.1", 60)
-    assert found.succeeded is (not found.message)
+    assert found.reason is ExitReason.USER_ERROR
+    assert "output 'model' was never written" in found.message

@@ -21,7 +21,7 @@ from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit, ExitReason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 Runtimes = Callable[..., KubernetesRuntime]
 Begin = Callable[[str], subprocess.Popen[bytes]]

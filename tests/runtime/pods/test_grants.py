@@ -22,7 +22,7 @@ from airflow_dla.ledger import Attempt
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import ExitReason, Node
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 _LAST = ("sh", "-c", "echo on; while :; do sleep 0.1; done")
 _SMALL = {"cpu": 0.1, "memory": "128MiB"}

@@ -20,7 +20,7 @@ from fixtures_s3 import KEY, SECRET
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 Runtimes = Callable[..., KubernetesRuntime]
 
@@ -88,7 +88,7 @@ def test_an_unaware_image(  # noqa: PLR0917 - fixtures
     bucket.fetch(found.outputs["model"].digest, tmp_path / "model")
     assert (tmp_path / "model" / "all").stat().st_size == 3_000_006
     asked = server[1].read_text().removeprefix(before)
-    assert asked.count("X-Amz-Signature") >= 3  # two files read, one written, by whom only an address was given
+    assert asked.count("Signature=") >= 3  # two files read, one written, by whom only an address was given
 
 
 def test_out_of_reach(site: Site, runtimes: Runtimes, bucket: Store, options: dict[str, Any], tmp_path: Path):

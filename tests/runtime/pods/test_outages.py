@@ -17,7 +17,7 @@ from airflow_dla.errors import PlaceUnavailable
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit, ExitReason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 Runtimes = Callable[..., KubernetesRuntime]
 

@@ -14,7 +14,7 @@ from airflow_dla.control.lines import read
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 Run = Callable[..., Exit]
 Runtimes = Callable[..., KubernetesRuntime]

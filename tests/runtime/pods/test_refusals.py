@@ -17,7 +17,7 @@ from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import ExitReason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 Runtimes = Callable[..., KubernetesRuntime]
 
