@@ -196,9 +196,15 @@ class Controllers:
     # --- Jobs ---
 
     def _job_of(self, pod: Document) -> None:
-        for reference in owners(pod).values():
-            if reference["kind"] == "Job":
-                self._sync_job(pod["metadata"]["namespace"], reference["name"])
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        for uid, reference in owners(pod).items():
+            if reference["kind"] != "Job":
+                continue
+            job = self._store.get("jobs", namespace, reference["name"])
+            if job is not None and job["metadata"]["uid"] == uid:
+                self._sync_job(namespace, reference["name"])
+            elif pod["metadata"].get("finalizers"):  # nobody is left to count it
+                self._guarded(self._drop, namespace, name)
 
     def _sync_job(self, namespace: str, name: str) -> None:
         job = self._store.get("jobs", namespace, name)
@@ -227,12 +233,11 @@ class Controllers:
             counted = pod["status"].get("phase") in _ENDED or jobs.finished(job) or "deletionTimestamp" in job["metadata"]
             counted = counted or ("deletionTimestamp" in metadata and job["spec"]["podReplacementPolicy"] != "Failed")
             if jobs.TRACKING in (metadata.get("finalizers") or []) and counted:
-                drop: Callable[[Document], Any] = lambda draft: draft["metadata"].pop("finalizers")  # noqa: E731 - one line
-                self._guarded(self._drop, metadata["namespace"], metadata["name"], drop)
+                self._guarded(self._drop, metadata["namespace"], metadata["name"])
 
-    def _drop(self, namespace: str, name: str, drop: Callable[[Document], Any]) -> None:
+    def _drop(self, namespace: str, name: str) -> None:
         def change(draft: Document) -> None:
-            drop(draft)
+            draft["metadata"].pop("finalizers", None)
 
         self._store.change("pods", namespace, name, change)
 

@@ -114,7 +114,8 @@ def check_change(resource: Resource, old: Mapping[str, Any], new: Mapping[str, A
     Refused
     """
     name = old["metadata"]["name"]
-    if resource.plural == "jobs" and _fixed(old) != _fixed(new):
+    begun = not (old.get("spec") or {}).get("suspend") or bool((old.get("status") or {}).get("startTime"))
+    if resource.plural == "jobs" and _fixed(old, begun=begun) != _fixed(new, begun=begun):
         raise invalid(resource, name, "spec.template: Invalid value: {...}: field is immutable")
     if resource.plural == "pods" and _unchangeable(old["spec"]) != _unchangeable(new["spec"]):
         raise invalid(
@@ -126,15 +127,10 @@ def check_change(resource: Resource, old: Mapping[str, Any], new: Mapping[str, A
         raise invalid(resource, name, "data: Forbidden: field is immutable when `immutable` is set")
 
 
-def _fixed(job: Mapping[str, Any]) -> Any:
-    spec = {
-        key: value
-        for key, value in job["spec"].items()
-        if key in ("template", "completions", "selector", "podFailurePolicy", "backoffLimitPerIndex")
-    }
-    if job["spec"].get("suspend") and not (job.get("status") or {}).get("startTime"):
-        spec.pop("template")  # where it runs may be decided until it starts
-    return spec
+def _fixed(job: Mapping[str, Any], *, begun: bool) -> Any:
+    """Return what of a Job cannot be changed: until it has begun, where it runs can."""
+    fixed = ["completions", "selector", "podFailurePolicy", "backoffLimitPerIndex", *(["template"] if begun else [])]
+    return {key: value for key, value in job["spec"].items() if key in fixed}
 
 
 def _unchangeable(spec: Mapping[str, Any]) -> Any:
