@@ -12,7 +12,7 @@ import pytest
 from cluster_runtime import small
 from clusters import Site
 from contracts.runtime import submitted, wait_until
-from fixtures_workspace import job_spec
+from fixtures_workspace import NODE, job_spec
 from meeting import MEET
 
 from airflow_dla.artifacts import Store
@@ -32,9 +32,7 @@ _SMALL = {"cpu": 0.1, "memory": "128MiB"}
 def place(workspace: Workspace, pods: KubernetesRuntime, store: Store) -> Workspace:
     """Return a workspace whose one place is the cluster."""
     workspace.ledger.register_node(Node(name="cluster", capacity={"cpu": 0.2, "memory": 4.0}), host="here")
-    for node in workspace.ledger.nodes():
-        if node.name != "cluster":
-            workspace.ledger.remove_node(node.name)
+    workspace.ledger.remove_node(NODE)
     timing = Timing(poll_s=0.1, eager_s=0.05, renew_s=1.0, reap_s=60.0)
     return replace(workspace, runtimes={"cluster": pods}, store=store, timing=timing)
 
@@ -67,8 +65,8 @@ def test_to_its_end(place: Workspace):
 
 
 def test_refused(place: Workspace, pods: KubernetesRuntime):
-    """An image that is nowhere ends the job without another attempt, and its grant is free."""
-    pods.place = replace(pods.place, image="127.0.0.1:1/none:1")
+    """An image that cannot be ends the job without another attempt, and its grant is free."""
+    pods.place = replace(pods.place, image="UPPER/Case:1")
     one = follow(place, "true")
     steps(one, lambda: one.over, 120)
     assert one.attempt.exit is not None
