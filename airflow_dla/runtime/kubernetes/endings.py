@@ -19,7 +19,7 @@ from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, exit_of
 from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.shelf import Shelf
-from airflow_dla.specs import Exit, JobFile
+from airflow_dla.specs import Exit, ExitReason, JobFile
 
 #: Lines, and bytes, of the end of a log in which the reason of a failure is looked for.
 _TAIL_LINES: Final = 50
@@ -91,6 +91,8 @@ class Endings:
             # Of one that may have been made to end.
             events = self._shelf.events(pod) if pod is not None and pod.deleted_at is not None else []
             found = ending(pod, document, events)
+            if pod is not None and (error := self._cargo.unfetched(pod)) is not None:
+                found = Ending(found.state, (ExitReason(error[0]), error[1]))
             tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
             whole = [] if pod is None or not pod.started else self._logs.whole(job.attempt, pod)
             said = tuple(spoken(whole, job.nonce)) if Needs.of(job).runner else ()

@@ -30,8 +30,6 @@ _ENTERED_S: Final = 3600.0
 #: Seconds that a resize may take until it counts as impossible now, and between two looks at it.
 _RESIZE_S: Final = 8.0
 _LOOK_S: Final = 0.1
-#: What a pod's mate is given besides the program's grace, to keep the last checkpoint.
-_KEEP_S: Final = 30.0
 #: What a pod is given when its grace is over.
 _AT_ONCE_S: Final = 1.0
 
@@ -253,8 +251,8 @@ class KubernetesRuntime:
         if stop is None:
             return
         if pod.deleted_at is None:
-            # The pod's time is its mate's too, which keeps the last checkpoint when the program has ended.
-            self.cluster.delete("pods", pod.name, grace_s=job.grace_s + (_KEEP_S if Needs.of(job).mate else 0.0), uid=pod.uid)
+            # A node holds to what it was told first. Its mate has what the program leaves of that, and two seconds at least.
+            self.cluster.delete("pods", pod.name, grace_s=job.grace_s, uid=pod.uid)
         elif time.time() - stop.at >= job.grace_s and pod.grace_s > _AT_ONCE_S:
             self.cluster.delete("pods", pod.name, grace_s=_AT_ONCE_S, uid=pod.uid)
 

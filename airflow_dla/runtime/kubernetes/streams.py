@@ -113,7 +113,10 @@ class LogStream:
                 self._read_on(offset, limit, self._clock() + (patience_s if last else _MOMENT_S), last=last)
             except (OSError, ValueError) as fault:
                 self._close()
-                if not self._held[offset - self._begin :]:
+                gone = "no such file or directory" in str(fault)  # its node has removed it with its pod, or has not made it yet
+                if gone and last:
+                    self.ended, self.refusal = True, str(fault)
+                if not gone and not self._held[offset - self._begin :]:
                     raise self._broken(fault) from fault
             taken = bytes(self._held[max(0, offset - self._begin) :][:limit])
             self._drop(offset + taken.rfind(b"\n") + 1)
