@@ -101,6 +101,11 @@ class Cargo:
             self._take(job, pod, told)
         return None
 
+    def failure(self, pod: Pod) -> tuple[str, str] | None:
+        """Return reason and message of what ended fetching in a pod; None where it says nothing of that."""
+        told = self._told(pod, FETCH, 0.0)
+        return None if told is None else told.error
+
     def tell_grant(self, job: JobFile, pod: Pod, grant: Grant) -> None:
         """Show a job what it may use now."""
         if _has_mate(job, pod):
