@@ -87,14 +87,6 @@ class Cargo:
         if told.offers:
             self._take(job, pod, told)
 
-    def unfetched(self, pod: Pod) -> tuple[str, str] | None:
-        """Return why a job's inputs could not be fetched, reason and message, as its pod says it."""
-        fetch = pod.containers.get(FETCH)
-        if fetch is None or not fetch.code:
-            return None
-        told = self._told(pod, FETCH, 0.0)
-        return None if told is None else told.error
-
     def finish(self, job: JobFile, pod: Pod | None, *, succeeded: bool, hard: bool) -> Staged | None:
         """Have outputs published, or the last checkpoint kept; None until that is done."""
         if pod is None or not Needs.of(job).mate:
@@ -108,6 +100,11 @@ class Cargo:
         if told is not None and told.offers:
             self._take(job, pod, told)
         return None
+
+    def failure(self, pod: Pod) -> tuple[str, str] | None:
+        """Return reason and message of what ended fetching in a pod; None where it says nothing of that."""
+        told = self._told(pod, FETCH, 0.0)
+        return None if told is None else told.error
 
     def tell_grant(self, job: JobFile, pod: Pod, grant: Grant) -> None:
         """Show a job what it may use now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from airflow_dla.runtime.kubernetes import body, names
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.ending import Ending, concluded, ending
-from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, exit_of
+from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, Document, Pod, exit_of
 from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.shelf import Shelf
@@ -25,6 +26,8 @@ from airflow_dla.specs import Exit, ExitReason, JobFile
 _TAIL_LINES: Final = 50
 _TAIL: Final = 16_384
 _KILLED: Final = 137
+#: Exit status of what fetches, when it has said why.
+_FAILED: Final = 1
 #: Ends that one process remembers while their outputs are on the way.
 _REMEMBERED: Final = 1024
 
@@ -90,9 +93,7 @@ class Endings:
         if job.attempt not in self._last:
             # Of one that may have been made to end.
             events = self._shelf.events(pod) if pod is not None and pod.deleted_at is not None else []
-            found = ending(pod, document, events)
-            if pod is not None and (error := self._cargo.unfetched(pod)) is not None:
-                found = Ending(found.state, (ExitReason(error[0]), error[1]))
+            found = self._explained(ending(pod, document, events), pod)
             tail = self._tail(pod) if pod is not None and found.state.get("ExitCode") else b""
             whole = [] if pod is None or not pod.started else self._logs.whole(job.attempt, pod)
             said = tuple(spoken(whole, job.nonce)) if Needs.of(job).runner else ()
@@ -101,6 +102,14 @@ class Endings:
             while len(self._last) > _REMEMBERED:
                 self._last.pop(next(iter(self._last)))
         return self._last[job.attempt]
+
+    def _explained(self, found: Ending, pod: Pod | None) -> Ending:
+        """Return an ending with what our fetching container said of it, if it was that which failed."""
+        fetch = None if pod is None else pod.containers.get(FETCH)
+        if pod is None or fetch is None or fetch.code != _FAILED or pod.main.ended or pod.deleted_at is not None:
+            return found
+        said = self._cargo.failure(pod)
+        return found if said is None else dataclasses.replace(found, verdict=(ExitReason(said[0]), said[1]))
 
     def _tail(self, pod: Pod) -> bytes:
         try:
