@@ -262,6 +262,25 @@ def test_a_log_outlives_its_pod(cluster: Cluster, kubelet: ScriptedKubelet, runn
     assert [file.name for file in (tmp_path / "logs").iterdir()] == ["0d9f.2"]
 
 
+def test_what_nobody_reads_any_more_is_let_go(cluster: Cluster, kubelet: ScriptedKubelet, running: str, tmp_path: Path):
+    """After ten minutes, so that its place among those that are followed is another's."""
+    clock = [0.0]
+    logs = Logs(cluster, lambda attempt: tmp_path / attempt, clock=lambda: clock[0])
+    pod = pod_at(cluster, running)
+    kubelet.write(running, b"one\n")
+    assert logs.read("left.1", pod, 0, 100) == b"one\n"
+    assert logs.read("left.1", pod, 4, 100) == b""
+    clock[0] += 599
+    logs.read("read.1", pod, 0, 100)
+    assert list(logs._streams) == ["left.1", "read.1"]
+    clock[0] += 2
+    assert logs.read("read.1", pod, 4, 100) == b""
+    assert list(logs._streams) == ["read.1"]
+    assert logs._slots._value == 63
+    logs.forget("read.1")
+    assert logs._slots._value == 64
+
+
 def test_a_log_that_nobody_kept_is_nothing(cluster: Cluster, running: str, tmp_path: Path):
     """Of a pod that is gone, or never was."""
     logs = Logs(cluster, lambda attempt: tmp_path / attempt)
