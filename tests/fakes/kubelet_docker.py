@@ -28,6 +28,7 @@ _TICK_S: Final = 0.05
 _AGAIN_S: Final = 0.5
 _GONE: Final = "1970-01-01T00:00:00Z"
 _LOOK_S: Final = 20.0
+_LOG_S: Final = 60.0
 
 
 class DockerKubelet:
@@ -119,6 +120,7 @@ class _Pod(threading.Thread):
         self.states: dict[str, dict[str, Any]] = {}
         self.restarts: dict[str, int] = {}
         self.outputs: dict[str, Output] = {}
+        self.read: dict[str, int] = {}
         self.resources: dict[str, Any] = {}
         self.address = ""
         self._sandbox = ""
@@ -262,7 +264,8 @@ class _Pod(threading.Thread):
             found = self.client.inspect_container(container)["State"]
             if found["Running"] or found["Status"] == "created":
                 continue
-            self._readers[name].join(timeout=5)  # its log is whole when its end is told
+            self._readers[name].join(timeout=_LOG_S)  # its log is whole when its end is told
+            self._read_rest(name, container)
             code = int(found["ExitCode"])
             reason = "OOMKilled" if found["OOMKilled"] else "Completed" if code == 0 else "Error"
             began = self.states[name]["running"]["startedAt"]
@@ -270,19 +273,19 @@ class _Pod(threading.Thread):
             self.states[name] = {"terminated": ended}
 
     def _read_log(self, name: str, container: str) -> None:
-        output = self.outputs[name]
-        what = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": 1}
         with contextlib.suppress(OSError, ValueError), self.kubelet.connect() as client:
-            answer = client._get(client._url("/containers/{0}/logs", container), params=what, stream=True, timeout=None)
-            try:
-                for _, frame in _frames(answer.raw.read):
-                    stamp, _, data = frame.partition(b" ")
-                    output.add(data, _nanoseconds(stamp.decode()))
-            finally:
-                answer.close()
-        with contextlib.suppress(OSError, api_error()):
-            if self.removed or not self.client.inspect_container(container)["State"]["Running"]:
-                output.end()
+            self.read[name] = 0
+            for at_ns, data in _log(client, container, follow=True):
+                self.outputs[name].add(data, at_ns)
+                self.read[name] += 1
+
+    def _read_rest(self, name: str, container: str) -> None:
+        """Read what the engine left out: followed to its end, it may keep the last that was written."""
+        if not self._readers[name].is_alive():
+            for at, (at_ns, data) in enumerate(_log(self.client, container, follow=False)):
+                if at >= self.read[name]:
+                    self.outputs[name].add(data, at_ns)
+        self.outputs[name].end()
 
     # --- ending ---
 
@@ -449,6 +452,18 @@ def _write_all(wire: Any, pieces: Iterator[bytes]) -> None:
         for piece in pieces:
             wire.sendall(piece)
         wire.shutdown(sockets.SHUT_WR)
+
+
+def _log(client: Any, container: str, *, follow: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield what a container has written, in pieces with their times."""
+    what = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)}
+    answer = client._get(client._url("/containers/{0}/logs", container), params=what, stream=True, timeout=None)
+    try:
+        for _, frame in _frames(answer.raw.read):
+            stamp, _, data = frame.partition(b" ")
+            yield _nanoseconds(stamp.decode()), data
+    finally:
+        answer.close()
 
 
 def _frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -16,6 +19,8 @@ from airflow_dla.runtime.kubernetes.streams import LogStream
 #: Logs that one process knows, and those of them that it follows.
 _STREAMS: Final = 1024
 _FOLLOWED: Final = 64
+#: After so long without being read a log is forgotten, seconds: somebody else follows it, or nobody.
+_LEFT_S: Final = 600.0
 _SLICE: Final = 1 << 20
 
 
@@ -27,12 +32,17 @@ class Logs:
     cluster : `Cluster`
     kept : callable
         Attempt → the file that has its log when its pod is gone.
+    clock : callable
+        Seconds of a monotonic clock.
     """
 
-    def __init__(self, cluster: Cluster, kept: Callable[[str], Path]) -> None:
+    def __init__(self, cluster: Cluster, kept: Callable[[str], Path], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._cluster = cluster
         self._kept = kept
-        self._streams: dict[str, LogStream] = {}
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._streams: OrderedDict[str, LogStream] = OrderedDict()
+        self._read_at: dict[str, float] = {}
         self._slots = threading.Semaphore(_FOLLOWED)
 
     def read(self, attempt: str, pod: Pod | None, offset: int, limit: int) -> bytes:
@@ -76,16 +86,24 @@ class Logs:
 
     def forget(self, attempt: str) -> None:
         """Let go of the connection of a log that nobody will read on."""
-        with contextlib.suppress(KeyError):
-            self._streams.pop(attempt).close()
+        with self._turn:
+            stream = self._streams.pop(attempt, None)
+            self._read_at.pop(attempt, None)
+        if stream is not None:
+            stream.close()
 
     def _stream(self, attempt: str, pod: Pod) -> LogStream:
-        """Return the log that this process has open, few at a time: a follower reads on where it stood."""
-        if attempt not in self._streams:
-            self._streams[attempt] = LogStream(self._cluster, pod.name, MAIN, slots=self._slots)
-        while len(self._streams) > _STREAMS:
-            self.forget(next(iter(self._streams)))
-        return self._streams[attempt]
+        """Return the log that this process knows: a follower reads on where it stood."""
+        with self._turn:
+            stream = self._streams.setdefault(attempt, LogStream(self._cluster, pod.name, MAIN, slots=self._slots))
+            self._streams.move_to_end(attempt)
+            self._read_at[attempt] = self._clock()
+            # The first are those that were read longest ago.
+            left = list(itertools.takewhile(lambda found: self._read_at[found] < self._clock() - _LEFT_S, self._streams))
+            left += list(self._streams)[len(left) : len(self._streams) - _STREAMS]
+        for found in left:
+            self.forget(found)
+        return stream
 
 
 def _ended(pod: Pod) -> bool:

@@ -38,11 +38,14 @@ _NO_WATCHER: Final = re.compile(rb"failed to create fsnotify watcher: [^\n]{1,20
 
 
 class _Purpose(enum.Enum):
-    """What an answer of the log API is for: only the first has no end while the container runs."""
+    """What an answer of the log API is for: only the first has no end while the container runs.
+
+    Who begins must see at once what there is, so he does not begin by following.
+    """
 
     FOLLOW = enum.auto()
     LOOK = enum.auto()
-    SKIP = enum.auto()
+    CATCH_UP = enum.auto()
     END = enum.auto()
 
 
@@ -135,6 +138,7 @@ class LogStream:
         self._begin = 0
         self._opens_at = float("-inf")
         self._rest_s = _REST_S
+        self._caught_up = False
         self.ended, self.refusal = False, ""
 
     def _close(self) -> None:
@@ -158,12 +162,12 @@ class LogStream:
         while self._position < offset + limit and not self.ended:
             if self._wire is None and not self._open(offset, last=last):
                 return
-            assert self._wire is not None
-            received = self._wire.receive(_PIECE)
+            received = self._received(last=last)
             if received is None:
                 left_s = until - self._clock()
                 if (self._purpose is _Purpose.FOLLOW and not last) or left_s <= 0:
                     return
+                assert self._wire is not None
                 self._wire.wait(left_s)
             elif received:
                 self._take(received, offset)
@@ -171,6 +175,16 @@ class LogStream:
                     return
             else:
                 self._end(offset)
+
+    def _received(self, *, last: bool) -> bytes | None:
+        """Receive what there is now; of what has ended, a connection that broke is asked for no more."""
+        assert self._wire is not None
+        try:
+            return self._wire.receive(_PIECE)
+        except OSError:
+            if last and self._purpose is _Purpose.FOLLOW:
+                return b""
+            raise
 
     def _take(self, received: bytes, offset: int) -> None:
         if self._purpose is _Purpose.FOLLOW and (found := _NO_WATCHER.search(received)):
@@ -202,8 +216,8 @@ class LogStream:
     def _purpose_of(self, offset: int, *, last: bool) -> _Purpose:
         if last:
             return _Purpose.END
-        if offset > self._position:
-            return _Purpose.SKIP
+        if offset > self._position or not self._caught_up:
+            return _Purpose.CATCH_UP
         watched = self._clock() >= self._unwatched_until and self._slots.acquire(blocking=False)
         return _Purpose.FOLLOW if watched else _Purpose.LOOK
 
@@ -211,8 +225,9 @@ class LogStream:
         """Take note of an answer's end: it was all that there is, or all that the server would tell."""
         self._close()
         self.ended = self._purpose is _Purpose.END
-        if self._purpose is _Purpose.SKIP:
+        if self._purpose is _Purpose.CATCH_UP:
             self._opens_at = float("-inf")
+            self._caught_up = True
         if self._purpose is not _Purpose.FOLLOW and self._position < offset:  # what was there is rotated away: read on from here
             self._held.clear()
             self._begin = offset

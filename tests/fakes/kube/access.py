@@ -37,10 +37,10 @@ class Access:
         }
 
     def user(self, token: str) -> str | None:
-        """Return the service account that a token is of, None where it is no such token; raise where it is gone."""
-        if token not in self._tokens:
+        """Return the service account that a token is of, None where there is no token; raise where it is nobody's."""
+        if not token:
             return None
-        namespace, account, uid = self._tokens[token]
+        namespace, account, uid = self._tokens.get(token, ("", "", ""))
         found = self._store.get("serviceaccounts", namespace, account)
         if found is None or found["metadata"]["uid"] != uid:
             raise Refused(401, "Unauthorized", "Unauthorized")

@@ -136,5 +136,6 @@ def _host(pod: Document, container: Mapping[str, Any], binds: list[str], sandbox
         "GroupAdd": [str(group) for group in groups],
         "Privileged": bool(own.get("privileged")),
         "OomScoreAdj": 0,
+        "LogConfig": {"Type": "local"},  # the other one keeps text alone
         **limits_of(container),
     }

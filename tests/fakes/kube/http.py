@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fakes.kube.discovery import discovered
+from fakes.kube.output import Output
 from fakes.kube.resources import RESOURCES, Refused, Resource, forbidden
 from fakes.kube.selectors import Match, matcher
 from fakes.kube.store import Change, Document
@@ -125,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
         cluster.count(self.command, address.path, query)
         token = cluster.rules.admit(self.headers.get("Authorization"))
-        self.user = cluster.access.user(token)
+        self.user = cluster.access.user(token) if token not in cluster.rules.tokens else None
         if (found := discovered(address.path, cluster.minor, frozenset(cluster.groups))) is not None:
             self._send(200, found)
             return
@@ -260,9 +261,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start: {why}')
         wanted: dict[str, Any] = {"since": query.get("sinceTime", ""), "timestamps": query.get("timestamps") == "true"}
         if query.get("follow") != "true":
-            tail, limit = query.get("tailLines"), query.get("limitBytes")
-            data = output.read(tail=int(tail) if tail else None, limit=int(limit) if limit else None, **wanted)
-            self._send_text(200, data.decode("latin-1"))
+            self._shown(output, query, wanted)
             return
         with cluster.following() as alive:
             self._begin("text/plain")
@@ -277,6 +276,19 @@ class Handler(BaseHTTPRequestHandler):
                     self.close_connection = True
                     return
             self._end()
+
+    def _shown(self, output: Output, query: dict[str, str], wanted: dict[str, Any]) -> None:
+        """Send what a log has now; as with a real server, much of it in chunks and little with its length."""
+        tail, limit = query.get("tailLines"), query.get("limitBytes")
+        if tail or limit:
+            data = output.read(tail=int(tail) if tail else None, limit=int(limit) if limit else None, **wanted)
+            self._send_bytes(200, data, "text/plain")
+            return
+        self._begin("text/plain")
+        for part in output.pieces(**wanted):
+            if part:
+                self._chunk(part)
+        self._end()
 
     def _exec(self, target: Target, query: dict[str, str], body: Any) -> None:
         cluster = self.server.cluster

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from array import array
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 #: Where a runtime cuts a line that does not end, bytes.
 PIECE = 16 * 1024
+#: Pieces that are shown at a time.
+_PART = 4096
 
 
 class Output:
@@ -20,7 +24,7 @@ class Output:
 
     def __init__(self) -> None:
         self.ended = False
-        self._pieces: list[tuple[int, bytes]] = []
+        self._file = _File()
         self._open = b""
         self._last = 0
         self._changed = threading.Condition()
@@ -40,7 +44,7 @@ class Output:
     def add(self, data: bytes, at_ns: int) -> None:
         """Add a piece as another runtime cut it."""
         with self._changed:
-            self._pieces.append((at_ns, data))
+            self._file.add(at_ns, data)
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -55,58 +59,86 @@ class Output:
     def rotate(self) -> None:
         """Begin a new file: what was written before is shown no more."""
         with self._changed:
-            self._pieces = []
+            self._file = _File()
 
     def raw(self) -> bytes:
         """Return all of it that is shown, without times."""
-        return b"".join(data for _, data in self._pieces)
+        return bytes(self._file.data)
 
     def read(self, *, since: str = "", tail: int | None = None, limit: int | None = None, timestamps: bool = False) -> bytes:
         """Return what the API shows."""
-        with self._changed:
-            shown = self._shown(self._pieces, _whole_second(since), timestamps=timestamps)
-            if tail is not None:
-                lines = b"".join(shown).splitlines(keepends=True)
-                shown = iter(lines[len(lines) - min(tail, len(lines)) :])
-            return b"".join(shown)[:limit]
+        shown = b"".join(self.pieces(since=since, timestamps=timestamps))
+        if tail is not None:
+            lines = shown.splitlines(keepends=True)
+            shown = b"".join(lines[len(lines) - min(tail, len(lines)) :])
+        return shown[:limit]
+
+    def pieces(self, *, since: str = "", timestamps: bool = False) -> Iterator[bytes]:
+        """Yield what the API shows now, a part at a time."""
+        file, after = self._file, _whole_second(since)
+        count, begins = len(file.times), True
+        for at in range(0, count, _PART):
+            part, begins = file.shown(at, min(at + _PART, count), after, timestamps=timestamps, begins=begins)
+            yield part
 
     def follow(self, *, since: str = "", timestamps: bool = False) -> Iterator[bytes]:
         """Yield what the API shows as it comes, nothing now and then."""
         at, begins = 0, True
-        after = _whole_second(since)
-        pieces = self._pieces
+        file, after = self._file, _whole_second(since)
         while True:
             with self._changed:
-                if pieces is not self._pieces:  # rotated: what was left of the old file was read
-                    pieces, at = self._pieces, 0
-                fresh, done = pieces[at:], self.ended
-                if not fresh and not done:
+                if file is not self._file and at == len(file.times):  # rotated, and the rest of the old file was read
+                    file, at = self._file, 0
+                count, done = min(len(file.times), at + _PART), self.ended
+                if at == count and not done:
                     self._changed.wait(0.2)
-            at += len(fresh)
-            chosen = [piece for piece in fresh if piece[0] >= after]
-            yield b"".join(self._shown(chosen, after, timestamps=timestamps, begins=begins))
-            if chosen:
-                begins = chosen[-1][1].endswith(b"\n")
-            if done and not fresh:
+            part, begins = file.shown(at, count, after, timestamps=timestamps, begins=begins)
+            yield part
+            if done and at == count and file is self._file:
                 return
-
-    @staticmethod
-    def _shown(pieces: list[tuple[int, bytes]], after: int, *, timestamps: bool, begins: bool = True) -> Iterator[bytes]:
-        for at, data in pieces:
-            if at < after:
-                continue
-            yield _stamp(at) + b" " + data if timestamps and begins else data
-            begins = data.endswith(b"\n")
+            at = count
 
     def _cut(self, line: bytes, at_ns: int | None) -> None:
         for at in range(0, len(line), PIECE):
             self._last = max(time.time_ns(), self._last + 1) if at_ns is None else at_ns
-            self._pieces.append((self._last, line[at : at + PIECE]))
+            self._file.add(self._last, line[at : at + PIECE])
+
+
+class _File:
+    """The pieces of one file, packed: there may be millions."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.times = array("q")
+        self._ends = array("q")
+
+    def add(self, at_ns: int, piece: bytes) -> None:
+        self.data += piece
+        self._ends.append(len(self.data))
+        self.times.append(at_ns)
+
+    def shown(self, first: int, end: int, after: int, *, timestamps: bool, begins: bool) -> tuple[bytes, bool]:
+        """Return some pieces as the API shows them, and whether a line begins after them."""
+        out = bytearray()
+        for at in range(first, end):
+            moment = self.times[at]
+            if moment < after:
+                continue
+            piece = self.data[self._ends[at - 1] if at else 0 : self._ends[at]]
+            if timestamps and begins:
+                out += _stamp(moment) + b" "
+            out += piece
+            begins = piece.endswith(b"\n")
+        return bytes(out), begins
 
 
 def _stamp(at_ns: int) -> bytes:
-    whole = datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{at_ns % 10**9:09d}Z".encode()
+    return b"%s.%09dZ" % (_second(at_ns // 10**9), at_ns % 10**9)
+
+
+@functools.lru_cache(maxsize=64)
+def _second(at: int) -> bytes:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 def _whole_second(since: str) -> int:

@@ -57,7 +57,7 @@ def test_reading_on_costs_one_connection(stream: LogStream, kubelet: ScriptedKub
         kubelet.write(running, b"line %d\n" % number)
         found += read_all(stream, len(found), len(b"line %d\n" % number))
     assert found.splitlines() == [b"line %d" % number for number in range(20)]
-    assert opened(fake) == 1
+    assert (opened(fake, follow=False), opened(fake)) == (1, 1)
 
 
 def test_a_line_is_taken_back_for_free(stream: LogStream, kubelet: ScriptedKubelet, running: str, fake: FakeCluster):
@@ -171,7 +171,7 @@ def test_a_node_without_watchers_is_asked_now_and_then(
         stream._opens_at = 0.0
         kubelet.write(running, b"%d\n" % number)
         assert read_all(stream, len(line) + 2 * number, 2) == b"%d\n" % number
-    assert (opened(fake), opened(fake, follow=False)) == (1, 3)
+    assert opened(fake) == 1
     for rest_s in (2, 4, 8, 8):
         stream._opens_at = 0.0
         read_all(stream, len(line) + 6)
@@ -184,14 +184,28 @@ def test_few_are_followed(cluster: Cluster, kubelet: ScriptedKubelet, running: s
     slots = threading.Semaphore(1)
     first, second = (LogStream(cluster, running, "main", slots=slots) for _ in range(2))
     kubelet.write(running, b"one\n")
-    assert read_all(first, 0, 4) == read_all(second, 0, 4) == b"one\n"
-    assert (opened(fake), opened(fake, follow=False)) == (1, 1)
+    assert first.read(0) == second.read(0) == b"one\n"
+    assert first.read(4) == second.read(4) == b""
+    assert (opened(fake), opened(fake, follow=False)) == (1, 3)
     first.close()
     second._opens_at = 0.0
     second.read(4)
     assert opened(fake) == 2
     second.close()
     assert slots.acquire(blocking=False)
+
+
+def test_a_connection_that_broke_before_the_end(
+    stream: LogStream, kubelet: ScriptedKubelet, running: str, cluster: Cluster, fake: FakeCluster
+):
+    """Is no reason to tell of what has ended a part only."""
+    kubelet.write(running, b"one\n")
+    assert read_all(stream, 0, 4) == b"one\n"
+    fake.cut()
+    kubelet.write(running, b"two\n")
+    kubelet.finish(running)
+    pod_of(cluster, "a", "Succeeded")
+    assert stream.read(0, last=True) == b"one\ntwo\n"
 
 
 def test_a_server_that_ends_a_stream_is_asked_again(stream: LogStream, kubelet: ScriptedKubelet, running: str, fake: FakeCluster):
@@ -246,6 +260,25 @@ def test_a_log_outlives_its_pod(cluster: Cluster, kubelet: ScriptedKubelet, runn
         assert logs.read("0d9f.2", known, 4, 100) == b"two\n"
         assert b"".join(logs.whole("0d9f.2", known)) == b"one\ntwo\n"
     assert [file.name for file in (tmp_path / "logs").iterdir()] == ["0d9f.2"]
+
+
+def test_what_nobody_reads_any_more_is_let_go(cluster: Cluster, kubelet: ScriptedKubelet, running: str, tmp_path: Path):
+    """After ten minutes, so that its place among those that are followed is another's."""
+    clock = [0.0]
+    logs = Logs(cluster, lambda attempt: tmp_path / attempt, clock=lambda: clock[0])
+    pod = pod_at(cluster, running)
+    kubelet.write(running, b"one\n")
+    assert logs.read("left.1", pod, 0, 100) == b"one\n"
+    assert logs.read("left.1", pod, 4, 100) == b""
+    clock[0] += 599
+    logs.read("read.1", pod, 0, 100)
+    assert list(logs._streams) == ["left.1", "read.1"]
+    clock[0] += 2
+    assert logs.read("read.1", pod, 4, 100) == b""
+    assert list(logs._streams) == ["read.1"]
+    assert logs._slots._value == 63
+    logs.forget("read.1")
+    assert logs._slots._value == 64
 
 
 def test_a_log_that_nobody_kept_is_nothing(cluster: Cluster, running: str, tmp_path: Path):
