@@ -64,5 +64,7 @@ def named_site(named_cluster: ClusterAccess) -> Iterator[Site]:
 def docker_site(docker_engine: Engine, base_image: str, bare_image: str) -> Iterator[Site]:
     """Return a fake cluster whose pods run on the engine of the tests."""
     pytest.importorskip("kubernetes")
-    with FakeCluster(DockerKubelet(docker_engine.client, base_image), namespace="dla-test") as fake:
+    with docker_engine.client() as client:
+        host = client.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
+    with FakeCluster(DockerKubelet(docker_engine.client, base_image), namespace="dla-test", address=host) as fake:
         yield Site(config_of({"server": fake.url}, {}), fake.namespace, base_image, bare_image)

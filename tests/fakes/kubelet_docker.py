@@ -29,6 +29,8 @@ _AGAIN_S: Final = 0.5
 _GONE: Final = "1970-01-01T00:00:00Z"
 _LOOK_S: Final = 20.0
 _LOG_S: Final = 60.0
+#: A pod that is deleted stays so long after its containers, as with kubelets that look around once a second.
+_LINGER_S: Final = 1.0
 
 
 class DockerKubelet:
@@ -129,6 +131,7 @@ class _Pod(threading.Thread):
         self._ends_at: float | None = None
         self._deaf_until: dict[str, float] = {}
         self._reported = ""
+        self._ended_at: float | None = None
         self.volumes = Volumes(kubelet.store, document, kubelet.folder / self.uid, kubelet.folder / "claims")
 
     # --- its life ---
@@ -147,7 +150,7 @@ class _Pod(threading.Thread):
     def _advance(self) -> None:
         ended = self.document["status"].get("phase") in ("Succeeded", "Failed")
         if ended and "deletionTimestamp" in self.document["metadata"]:
-            self._let_go()
+            self._report()
         elif not ended:
             self._look()
             if self._going:
@@ -354,7 +357,9 @@ class _Pod(threading.Thread):
         self._reported = told
         self._write(self._fill)
         if self._going and not self._any_running():
-            self._let_go()
+            self._ended_at = self._ended_at or time.monotonic()
+            if time.monotonic() >= self._ended_at + _LINGER_S:
+                self._let_go()
 
     def _any_running(self) -> bool:
         return any("running" in state for state in self.states.values())

@@ -42,6 +42,8 @@ class FakeCluster:
         Of its version.
     protocols : sequence of str
         Versions of the channel protocol that it speaks.
+    address : str
+        Of its nodes.
 
     Attributes
     ----------
@@ -59,11 +61,12 @@ class FakeCluster:
 
     def __init__(
         self, kubelet: Kubelet | None = None, *, namespace: str = "ml", kueue: bool = False, minor: int = 36,
-        protocols: tuple[str, ...] = ("v5.channel.k8s.io", "v4.channel.k8s.io"),
+        protocols: tuple[str, ...] = ("v5.channel.k8s.io", "v4.channel.k8s.io"), address: str = "192.0.2.1",
     ) -> None:  # fmt: skip
         self.kubelet: Kubelet = kubelet or ScriptedKubelet()
         self.namespace = namespace
         self.minor = minor
+        self.address = address
         self.protocols = protocols
         own = {resource.group for resource in RESOURCES.values()} - {"", "kueue.x-k8s.io"}
         self.groups = own | ({"kueue.x-k8s.io"} if kueue else set())
@@ -169,6 +172,7 @@ class FakeCluster:
         """Add a node, of 4 CPUs and 16 GiB unless amounts say otherwise."""
         room = {"cpu": "4", "memory": "16Gi", "pods": "110", "ephemeral-storage": "100Gi", **(amounts or {})}
         status: dict[str, Any] = {"capacity": room, "allocatable": room, "nodeInfo": {"kubeletVersion": f"v1.{self.minor}.2"}}
+        status["addresses"] = [{"type": "InternalIP", "address": self.address}, {"type": "Hostname", "address": name}]
         condition(status, "Ready", True, "KubeletReady", "kubelet is posting ready status")
         named = {"kubernetes.io/hostname": name, **(labels or {})}
         document = {"metadata": {"name": name, "labels": named}, "spec": {"taints": [dict(taint) for taint in taints]}, "status": status}

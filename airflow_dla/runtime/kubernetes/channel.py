@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import time
 from base64 import b64encode
@@ -32,6 +33,10 @@ _STDIN, _STDOUT, _STDERR, _STATUS, _END = 0, 1, 2, 3, 255
 _PIECE: Final = 1 << 15
 _ERROR_KEPT: Final = 1 << 16
 _NOT_FOUND: Final = 127
+#: Of the program itself: a container that is about to end lacks files, too.
+_NO_PROGRAM: Final = re.compile(
+    r'exec: \\*"[^"]*": (executable file not found|stat .*: no such file or directory|permission denied|is a directory)'
+)
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -228,6 +233,8 @@ def _code(status: dict[str, Any]) -> int:
     3
     >>> _code({"status": "Failure", "message": 'exec: "ls": executable file not found in $PATH'})
     127
+    >>> _code({"status": "Failure", "message": "error executing setns process: open /proc/7/ns/ipc: no such file or directory"})
+    -1
     """
     if status.get("status") == "Success":
         return 0
@@ -235,6 +242,4 @@ def _code(status: dict[str, Any]) -> int:
     found = [str(cause.get("message", "")) for cause in causes if cause.get("reason") == "ExitCode"]
     if found and found[0].isdigit():
         return int(found[0])
-    words = str(status.get("message", ""))
-    lacks = "executable file not found" in words or "no such file or directory" in words or "permission denied" in words
-    return _NOT_FOUND if lacks else -1
+    return _NOT_FOUND if _NO_PROGRAM.search(str(status.get("message", ""))) else -1

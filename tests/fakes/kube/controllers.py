@@ -188,9 +188,9 @@ class Controllers:
                 continue
             found = self._store.get("persistentvolumeclaims", pod["metadata"]["namespace"], claim)
             if found is None:
-                return f'persistentvolumeclaim "{claim}" not found'
+                return f'0/{len(self._store.all("nodes"))} nodes are available: persistentvolumeclaim "{claim}" not found. not found'
             if (found.get("status") or {}).get("phase") != "Bound":
-                return "pod has unbound immediate PersistentVolumeClaims"
+                return f"0/{len(self._store.all('nodes'))} nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
         return ""
 
     # --- Jobs ---

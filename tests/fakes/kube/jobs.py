@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -91,8 +90,8 @@ def pod_of(job: Document) -> Document:
     labels = {**(given.get("labels") or {}), **selector(job)}
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}
     owner |= {"controller": True, "blockOwnerDeletion": True}
-    name = f"{metadata['name'][:57]}-{uuid.uuid4().hex[:5]}"
-    made = {"name": name, "labels": labels, "finalizers": [TRACKING], "ownerReferences": [owner]}
+    base = f"{metadata['name'][:57]}-"
+    made = {"generateName": base, "labels": labels, "finalizers": [TRACKING], "ownerReferences": [owner]}
     if given.get("annotations"):
         made["annotations"] = given["annotations"]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": made, "spec": copy.deepcopy(template["spec"])}

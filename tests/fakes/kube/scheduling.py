@@ -25,8 +25,16 @@ def place(pod: Document, nodes: Sequence[Document], pods: Sequence[Document]) ->
         return "", "no nodes available to schedule pods"
     reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in refusals.items()))
     count = len(nodes)
-    nobody = "No preemption victims found for incoming pod" if "Insufficient" in reasons else "Preemption is not helpful for scheduling"
-    return "", f"0/{count} nodes are available: {reasons}. preemption: 0/{count} nodes are available: {count} {nobody}."
+    asked = requests_of(pod["spec"])
+    fits = any(all(amount <= _whole(node).get(name, 0.0) for name, amount in asked.items()) for node in nodes)
+    helps = fits and "Insufficient" in reasons
+    nobody = "No preemption victims found for incoming pod" if helps else "Preemption is not helpful for scheduling"
+    words = f"no new claims to deallocate, preemption: 0/{count} nodes are available: {count} {nobody}."
+    return "", f"0/{count} nodes are available: {reasons}. {words}"
+
+
+def _whole(node: Document) -> dict[str, float]:
+    return {name: quantity(amount) for name, amount in node["status"]["allocatable"].items()}
 
 
 def misfit(pod: Document, node: Document, there: Sequence[Document]) -> list[str]:
@@ -39,7 +47,7 @@ def misfit(pod: Document, node: Document, there: Sequence[Document]) -> list[str
     for taint in node["spec"].get("taints") or []:
         if taint["effect"] != "PreferNoSchedule" and not _tolerates(spec, taint):
             return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
-    room = {name: quantity(amount) for name, amount in node["status"]["allocatable"].items()}
+    room = _whole(node)
     for other in there:
         for name, amount in {**requests_of(other["spec"]), "pods": 1.0}.items():
             room[name] = room.get(name, 0.0) - amount
