@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import pytest
 import yaml
 from contracts.runtime import wait_until
 from cut_wire import CutWire
@@ -41,6 +42,8 @@ _LEFT: Final = (("batch/v1", "jobs"), ("v1", "pods"), ("v1", "secrets"), ("v1", 
 MERGE: Final = "application/merge-patch+json"
 #: For so long the cluster may not have noticed yet that a pod has ended.
 _SETTLED_S: Final = 15.0
+#: Parameters of the fixture ``site`` where a fake cluster does not say, or lose, what a real one does.
+REAL: Final = (pytest.param("named_site", marks=pytest.mark.kubernetes),)
 _OURS: Final = "app.kubernetes.io/part-of=dla-tests"
 
 

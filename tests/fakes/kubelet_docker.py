@@ -453,7 +453,7 @@ def _execute(client: Any, container: str, argv: Sequence[str], streams: Streams)
 
 
 def _write_all(wire: Any, pieces: Iterator[bytes]) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # who asked may have hung up
         for piece in pieces:
             wire.sendall(piece)
         wire.shutdown(sockets.SHUT_WR)

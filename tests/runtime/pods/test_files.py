@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cluster_runtime import small
-from clusters import Site
+from clusters import REAL, Site
 from contracts.runtime import ended, submitted, wait_until
 
 from airflow_dla.artifacts import Store
@@ -110,6 +110,7 @@ def test_a_command_in_another_image(site: Site, runtimes: Runtimes, numbers: Any
     assert found.metrics == {"total": 7.0}
 
 
+@pytest.mark.parametrize("site", REAL, indirect=True)
 def test_preempted_and_resumed(pods: KubernetesRuntime, work: Callable[..., Launch], published: Callable[[Exit], dict[str, str]]):
     """A preempted training frees its place within its grace, and the next attempt goes on from its last checkpoint."""
     submitted(pods, work(10_000), 60)
@@ -126,6 +127,7 @@ def test_preempted_and_resumed(pods: KubernetesRuntime, work: Callable[..., Laun
     assert published(found) == {"steps": str(reached + 2)}
 
 
+@pytest.mark.parametrize("site", REAL, indirect=True)
 def test_deleted_and_resumed(pods: KubernetesRuntime, site: Site, work: Callable[..., Launch]):
     """A training whose pod somebody deleted goes on from a checkpoint that was taken while it ran."""
     submitted(pods, work(10_000), 60)

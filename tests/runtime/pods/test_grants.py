@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cluster_runtime import small
-from clusters import Site
+from clusters import REAL, Site
 from contracts.runtime import submitted, wait_until
 from fixtures_workspace import NODE, job_spec
 from meeting import MEET
@@ -109,6 +109,7 @@ def test_taken_by_others(place: Workspace, site: Site, how: str):
     assert place.ledger.leases() == ()
 
 
+@pytest.mark.parametrize("site", REAL, indirect=True)
 def test_orphan(place: Workspace, pods: KubernetesRuntime):
     """What runs and no attempt owns is stopped by the reaper, and collected when its time has come; its log is kept."""
     submitted(pods, small(_LAST, "stray.1", grace_s=0.5), 60)

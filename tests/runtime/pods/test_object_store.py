@@ -13,14 +13,14 @@ from urllib.request import Request, urlopen
 
 import pytest
 from cluster_runtime import small
-from clusters import Site
+from clusters import REAL, Site
 from contracts.runtime import ended, submitted, wait_until
 from fixtures_s3 import KEY, SECRET
 
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.parametrize("site", REAL, indirect=True), pytest.mark.timeout(240)]
 
 Runtimes = Callable[..., KubernetesRuntime]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster_runtime import small
-from clusters import ROLE, Site
+from clusters import REAL, ROLE, Site
 from contracts.runtime import ended, submitted, wait_until
 from cut_wire import CutWire
 
@@ -160,6 +160,7 @@ def test_published_across_outages(far: KubernetesRuntime, wire: tuple[Site, CutW
 # --- credentials ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("site", REAL, indirect=True)
 def test_expired_token(site: Site, runtimes: Runtimes):
     """A token that is not valid any more is said; a new one in the same connection is used without more ado."""
     with site.limited(ROLE) as limited:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import pytest
 from cluster_runtime import small
+from clusters import REAL
 from contracts.runtime import ended, submitted, wait_until
 
 from airflow_dla.control.lines import read
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.specs import Exit
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.parametrize("site", REAL, indirect=True), pytest.mark.timeout(240)]
 
 Run = Callable[..., Exit]
 Runtimes = Callable[..., KubernetesRuntime]
