@@ -117,7 +117,7 @@ class Engine:
             response = send(client, "post", "/containers/{0}/wait", container, timeout_s=self._quick_s, stream=True)
             try:
                 if response.ok:
-                    Wire(response).wait(timeout_s)
+                    Wire(response.raw).wait(timeout_s)
             finally:
                 response.close()
 
