@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import shutil
-import socket as sockets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from fakes.kube.conditions import condition
 from fakes.kube.containers import Unmakeable, limits_of, request_of
+from fakes.kube.engines import api_error, execute, log
 from fakes.kube.kubelet import Streams
 from fakes.kube.output import Output
 from fakes.kube.resources import RESOURCES, Refused
@@ -27,7 +26,6 @@ from fakes.kube.volumes import Unmountable, Volumes
 _TICK_S: Final = 0.05
 _AGAIN_S: Final = 0.5
 _GONE: Final = "1970-01-01T00:00:00Z"
-_LOOK_S: Final = 20.0
 _LOG_S: Final = 60.0
 #: A pod that is deleted stays so long after its containers, as with kubelets that look around once a second.
 _LINGER_S: Final = 1.0
@@ -94,7 +92,7 @@ class DockerKubelet:
         if found is None or not running:
             raise Refused(500, "InternalError", f'container not found ("{container}")')
         with self.connect() as client:
-            return _execute(client, found.ids[container], argv, streams)
+            return execute(client, found.ids[container], argv, streams)
 
     def close(self) -> None:
         """End whatever runs, and remove it."""
@@ -278,14 +276,14 @@ class _Pod(threading.Thread):
     def _read_log(self, name: str, container: str) -> None:
         with contextlib.suppress(OSError, ValueError), self.kubelet.connect() as client:
             self.read[name] = 0
-            for at_ns, data in _log(client, container, follow=True):
+            for at_ns, data in log(client, container, follow=True):
                 self.outputs[name].add(data, at_ns)
                 self.read[name] += 1
 
     def _read_rest(self, name: str, container: str) -> None:
         """Read what the engine left out: followed to its end, it may keep the last that was written."""
         if not self._readers[name].is_alive():
-            for at, (at_ns, data) in enumerate(_log(self.client, container, follow=False)):
+            for at, (at_ns, data) in enumerate(log(self.client, container, follow=False)):
                 if at >= self.read[name]:
                     self.outputs[name].add(data, at_ns)
         self.outputs[name].end()
@@ -343,7 +341,7 @@ class _Pod(threading.Thread):
                 assert all(response[key] == value for key, value in limits.items()), "not in force"
             except (AssertionError, api_error()) as error:
                 words = f"cannot decrease memory limits: {error}"
-                self._write(lambda draft, words=words: condition(draft["status"], "PodResizeInProgress", True, "Error", words))
+                self._write(partial(_stuck, words))
                 continue
             self.resources[name] = wanted
             self._write(lambda draft: condition(draft["status"], "PodResizeInProgress", False))
@@ -420,76 +418,12 @@ class _Pod(threading.Thread):
             self.kubelet._pods.pop(self.uid, None)
 
 
+def _stuck(words: str, draft: Document) -> None:
+    condition(draft["status"], "PodResizeInProgress", True, "Error", words)
+
+
 class _NoImage(Exception):
     def __init__(self, image: str, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.backing_off = f'Back-off pulling image "{image}": ErrImagePull: {message}'
-
-
-def _execute(client: Any, container: str, argv: Sequence[str], streams: Streams) -> int:
-    made = client.exec_create(container, list(argv), stdin=True)["Id"]
-    try:
-        socket = client.exec_start(made, socket=True)
-    except api_error() as error:
-        raise Refused(500, "InternalError", f"error executing command in container: {error.explanation}") from None
-    wire = socket._sock
-    wire.settimeout(None)
-    writer = threading.Thread(target=_write_all, args=(wire, streams.read()), daemon=True)
-    writer.start()
-    try:
-        for stream, data in _frames(socket.read):
-            if data.startswith(b"OCI runtime exec failed"):
-                raise Refused(500, "InternalError", f"error executing command in container: {data.decode().strip()}")
-            streams.write(data, error=stream == 2)
-    finally:
-        for held in (socket, wire, socket._response):
-            with contextlib.suppress(OSError, ValueError):  # what lies below may be closed before
-                held.close()
-    until = time.monotonic() + _LOOK_S
-    while (code := client.exec_inspect(made)["ExitCode"]) is None and time.monotonic() < until:
-        time.sleep(0.01)
-    return int(code if code is not None else 137)
-
-
-def _write_all(wire: Any, pieces: Iterator[bytes]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # who asked may have hung up
-        for piece in pieces:
-            wire.sendall(piece)
-        wire.shutdown(sockets.SHUT_WR)
-
-
-def _log(client: Any, container: str, *, follow: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield what a container has written, in pieces with their times."""
-    what = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)}
-    answer = client._get(client._url("/containers/{0}/logs", container), params=what, stream=True, timeout=None)
-    try:
-        for _, frame in _frames(answer.raw.read):
-            stamp, _, data = frame.partition(b" ")
-            yield _nanoseconds(stamp.decode()), data
-    finally:
-        answer.close()
-
-
-def _frames(read: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield what the engine says of a container's streams."""
-
-    def whole(size: int) -> bytes:
-        found = b""
-        while len(found) < size and (more := read(size - len(found))):
-            found += more
-        return found
-
-    while len(head := whole(8)) == 8:
-        yield head[0], whole(int.from_bytes(head[4:], "big"))
-
-
-def api_error() -> Any:
-    """Return what the engine's client raises."""
-    return importlib.import_module("docker").errors.APIError
-
-
-def _nanoseconds(stamp: str) -> int:
-    whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-    return seconds * 10**9 + int(fraction.ljust(9, "0")[:9] or 0)

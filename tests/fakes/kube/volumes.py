@@ -35,7 +35,7 @@ class Volumes:
         self._pod = pod
         self._folder = folder
         self._claims = claims
-        self._namespace = pod["metadata"]["namespace"]
+        self._namespace = str(pod["metadata"]["namespace"])
 
     def prepare(self) -> None:
         """Make every volume.
@@ -70,8 +70,8 @@ class Volumes:
         if "hostPath" in volume:
             return Path(volume["hostPath"]["path"])
         if "persistentVolumeClaim" in volume:
-            return self._claims / self._namespace / volume["persistentVolumeClaim"]["claimName"]
-        return self._folder / volume["name"]
+            return self._claims / self._namespace / str(volume["persistentVolumeClaim"]["claimName"])
+        return self._folder / str(volume["name"])
 
     def _prepare(self, volume: Mapping[str, Any]) -> None:
         path = self._path(volume)
