@@ -33,7 +33,9 @@ _REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 8.0
 #: How long it is not tried to follow a log again whose node has no watchers left, seconds.
 _UNWATCHED_S: Final = 60.0
-#: What a node adds to a log then.
+#: What a node says, instead of a container's output, when it has removed that.
+_REMOVED: Final = re.compile(rb"unable to retrieve container logs for [^\n]{1,200}$")
+#: What a node adds to a log that it has no watchers left for.
 _NO_WATCHER: Final = re.compile(rb"failed to create fsnotify watcher: [^\n]{1,200}$")
 
 
@@ -190,6 +192,8 @@ class LogStream:
         if self._purpose is _Purpose.FOLLOW and (found := _NO_WATCHER.search(received)):
             self._unwatched_until = self._clock() + _UNWATCHED_S
             received = received[: found.start()]
+        if _REMOVED.match(received):  # with no time before it, so it is none of the program's lines
+            received = b""
         new = self._lines.feed(received)
         self._rest_s = _REST_S if new else self._rest_s
         self._held += new
