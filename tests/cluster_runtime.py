@@ -37,7 +37,7 @@ def runtime_at(
     cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
     jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
     cargo = Cargo(Freight(cluster, Exchange(goods.url, options=options), direct=spec.store != "relay"))
-    folder = logs or Path(tempfile.mkdtemp(prefix="dla-logs-"))
+    folder = logs or Path(tempfile.gettempdir(), "dla-no-logs")  # made when something is kept there
     kept = Logs(cluster, lambda attempt: folder / f"{attempt}.log")
     return KubernetesRuntime(cluster, spec, workspace=workspace, shelf=Shelf(cluster, jobs, pods, workspace), cargo=cargo, logs=kept)
 
