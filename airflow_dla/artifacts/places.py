@@ -38,13 +38,20 @@ def opened(url: str, options: Mapping[str, Any], *, where: str) -> tuple[Any, st
     public_url(url, where)
     with explained(f"open {where} {url}", secrets=secrets_of(options)):
         try:
-            fs, path = fsspec.core.url_to_fs(url, **options)
+            fs, path = fsspec.core.url_to_fs(url, **_signing(url, options))
         except ImportError as error:
             raise MissingExtra(f"{where} {url}: {error}") from error
         except ValueError as error:
             why = redacted(str(error), secrets_of(options))
             raise InvalidSpec(f"{where} {url} cannot be opened: {why}; use a folder, or a protocol fsspec knows, as in s3://…") from None
     return fs, str(path)
+
+
+def _signing(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return options with which addresses of S3 are signed as every region takes them: its library would sign as some did long ago."""
+    if not url.startswith(("s3://", "s3a://")):
+        return options
+    return {**options, "config_kwargs": {"signature_version": "s3v4", **(options.get("config_kwargs") or {})}}
 
 
 def secrets_of(options: Mapping[str, Any]) -> frozenset[str]:
