@@ -36,6 +36,8 @@ _QUICK_S: Final = 0.4
 _LOOK_S: Final = 0.05
 #: A claim of somebody who has not been heard of for so long is void: a launch takes seconds.
 _CLAIM_S: Final = 60.0
+#: What the engine's time is known to.
+_CLOSE_S: Final = 1.0
 #: Another process may have resized a job so long ago without our knowing.
 _GRANT_S: Final = 5.0
 #: A mate that ended without a word is started so often again.
@@ -157,12 +159,12 @@ class VolumeGround:
     def stop(self, attempt: str) -> Stop | None:
         """Return what the mark of a stop says."""
         found = self._shelves.of(attempt, "stop")
-        return Stop(ExitReason(found[0].labels["dla.reason"]), at=min(found[0].at, self.now())) if found else None
+        return Stop(ExitReason(found[0].labels["dla.reason"]), at=self._past(found[0].at)) if found else None
 
     def mark_stop(self, attempt: str, reason: ExitReason) -> Stop:
         """Mark a stop unless there is one, and tell the mate."""
         made = self._shelves.make(self._name(attempt, "stop"), attempt, "stop", reason=reason.value)
-        found = Stop(ExitReason(made.labels["dla.reason"]), at=min(made.at, self.now()))
+        found = Stop(ExitReason(made.labels["dla.reason"]), at=self._past(made.at))
         self._mates.put(attempt, "stop.json", {"reason": found.reason.value, "at": found.at})
         return found
 
@@ -225,6 +227,11 @@ class VolumeGround:
         return self._log(attempt)
 
     # --- inside ---
+
+    def _past(self, at: float) -> float:
+        """Return the time of a mark, or now where somebody set the engine's clock back; what now is, is known to a second."""
+        now = self.now()
+        return at if at < now + _CLOSE_S else now
 
     def _checked(self, attempt: str) -> str:
         if not LABEL.fullmatch(attempt):
