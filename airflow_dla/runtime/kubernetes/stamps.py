@@ -12,6 +12,7 @@ What was sent once is sent in the same order again, so that does not matter.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ _KNOWN: Final = 512
 #: How a time begins; a line without one is a node's word instead of the container's.
 _STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _LONGEST_STAMP: Final = 64
+#: Times of lines that are asked for again: a look must not cost the whole log.
+_BACK: Final = 8
 _OVERLAP: Final = timedelta(seconds=1)
 
 
@@ -38,25 +41,23 @@ class Bookmark:
         The time of the last line; empty before the first.
     read : int
         Bytes of the last line that were read.
-    forgotten : bool
-        Whether there were lines before those.
     """
 
     lines: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     last: bytes = b""
     read: int = 0
-    forgotten: bool = False
 
     @property
     def since(self) -> str:
-        """Return the time to ask for output from: that of the first line that is known; empty for all of it.
+        """Return the time to ask for output from: that of some lines ago; empty for all of it.
 
         From the middle of a line on the API shows the rest of it as a line of that moment. So
         far back it cannot be taken for the last line.
         """
-        if not self.forgotten:
+        earlier = next(itertools.islice(reversed(self.lines), _BACK, None), None)
+        if earlier is None:
             return ""
-        whole, _ = _moment(next(iter(self.lines)))
+        whole, _ = _moment(earlier)
         return (whole - _OVERLAP).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def begin(self, stamp: bytes) -> None:
@@ -65,7 +66,6 @@ class Bookmark:
         self.last, self.read = stamp, 0
         while len(self.lines) > _KNOWN:
             self.lines.popitem(last=False)
-            self.forgotten = True
 
 
 class StampedLines:
