@@ -18,12 +18,12 @@ class Dechunker:
     Examples
     --------
     >>> chunks = Dechunker()
-    >>> chunks.feed(b"3\r\nab"), chunks.feed(b"c\r\n0\r\n\r\n"), chunks.ended
+    >>> chunks.feed(b"3\r\nab"), chunks.feed(b"c\r\n0\r\n\r\n"), chunks.complete
     (b'ab', b'c', True)
     """
 
     def __init__(self) -> None:
-        self.ended = False
+        self.ended = self.complete = False
         self._left = 0
         self._line = b""
 
@@ -36,7 +36,7 @@ class Dechunker:
             If these are no chunks.
         """
         out, at = bytearray(), 0
-        while at < len(data) and not self.ended:
+        while at < len(data) and not self.complete:
             if self._left:
                 piece = data[at : at + self._left]
                 out += piece
@@ -55,7 +55,9 @@ class Dechunker:
         if end < 0:
             return len(data)
         line, self._line = self._line.strip(), b""
-        if line:
+        if self.ended:
+            self.complete = not line
+        elif line:
             self._left = int(line.split(b";", 1)[0], 16)
             self.ended = not self._left
         return end + 1

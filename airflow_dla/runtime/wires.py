@@ -23,7 +23,8 @@ _LATER: Final = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWan
 class Wire:
     """The body of a streamed response, read from its connection without waiting.
 
-    Over a UNIX socket, TCP, TLS, or SSH. The connection is the wire's own until it is closed.
+    Over a UNIX socket, TCP, TLS, or SSH. The connection is the wire's own until it is closed;
+    where all of the body was received by then, it goes back to those that serve the next requests.
 
     Parameters
     ----------
@@ -36,6 +37,8 @@ class Wire:
         self._response = response
         self._chunks = Dechunker() if parsed.chunked else None
         self._left: int | None = None if parsed.chunked or parsed.status == _SWITCHED else parsed.length
+        socket = _socket_of(parsed.fp)
+        self._timeout_s = socket.gettimeout() if socket is not None else None
         self._early, self._receive, self._descriptor, self._sender = _unblocked(parsed.fp)
 
     def receive(self, size: int) -> bytes | None:
@@ -104,9 +107,16 @@ class Wire:
                 self._sender.shutdown(sockets.SHUT_WR)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Let go of the connection."""
         with contextlib.suppress(OSError):
+            if isinstance(self._sender, sockets.socket) and self._is_whole():
+                self._sender.settimeout(self._timeout_s)
+                self._response._fp.close()  # noqa: SLF001 - it does not know that it was read
+                self._response.release_conn()
             self._response.close()
+
+    def _is_whole(self) -> bool:
+        return self._chunks.complete if self._chunks is not None else self._left == 0
 
 
 def _unblocked(reader: Any) -> tuple[bytes, Receive, int, Any]:
@@ -115,13 +125,16 @@ def _unblocked(reader: Any) -> tuple[bytes, Receive, int, Any]:
     if hasattr(channel, "recv_ready"):  # an SSH connection of paramiko's, whose readers are their own
         channel.settimeout(0.0)
         return bytes(reader._rbuffer), lambda size: _or_none(channel.recv, size), channel.fileno(), channel  # noqa: SLF001 - as above
-    raw = reader.raw
-    socket = getattr(raw, "_sock", None)
+    raw, socket = reader.raw, _socket_of(reader)
     if socket is not None:
         socket.settimeout(0.0)
     else:  # the pipe of a started `ssh`
         os.set_blocking(raw.fileno(), False)
     return bytes(_or_none(reader.peek, 0) or b""), lambda size: _or_none(raw.read, size), raw.fileno(), socket
+
+
+def _socket_of(reader: Any) -> Any:
+    return getattr(getattr(reader, "raw", None), "_sock", None)
 
 
 def _or_none(read: Receive, size: int) -> bytes | None:

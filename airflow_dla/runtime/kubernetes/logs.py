@@ -95,12 +95,16 @@ class Logs:
     def _stream(self, attempt: str, pod: Pod) -> LogStream:
         """Return the log that this process knows: a follower reads on where it stood."""
         with self._turn:
-            stream = self._streams.setdefault(attempt, LogStream(self._cluster, pod.name, MAIN, slots=self._slots))
+            if (stream := self._streams.get(attempt)) is None:
+                stream = self._streams[attempt] = LogStream(self._cluster, pod.name, MAIN, slots=self._slots)
             self._streams.move_to_end(attempt)
-            self._read_at[attempt] = self._clock()
+            now = self._read_at[attempt] = self._clock()
+            surplus = len(self._streams) - _STREAMS
             # The first are those that were read longest ago.
-            left = list(itertools.takewhile(lambda found: self._read_at[found] < self._clock() - _LEFT_S, self._streams))
-            left += list(self._streams)[len(left) : len(self._streams) - _STREAMS]
+            oldest = enumerate(self._streams)
+            left = [
+                found for _, found in itertools.takewhile(lambda old: old[0] < surplus or self._read_at[old[1]] < now - _LEFT_S, oldest)
+            ]
         for found in left:
             self.forget(found)
         return stream

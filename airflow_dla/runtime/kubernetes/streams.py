@@ -28,9 +28,11 @@ from airflow_dla.runtime.wires import Wire
 
 _PIECE: Final = 1 << 16
 _MOMENT_S: Final = 0.5
-#: How long a log that is not followed is let alone, seconds; the longer, the less it said.
+#: How long it is waited before a log is asked for again, seconds; the longer, the less it said.
 _REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 8.0
+#: The least such wait of one that is not followed: where those are many, each second less is paid for with CPU.
+_LOOK_REST_S: Final = 5.0
 #: How long it is not tried to follow a log again whose node has no watchers left, seconds.
 _UNWATCHED_S: Final = 60.0
 #: What a node says, instead of a container's output, when it has removed that.
@@ -213,7 +215,7 @@ class LogStream:
             if follows and self._wire is None:
                 self._slots.release()
         self._purpose, self._lines = purpose, StampedLines(self._bookmark)
-        self._opens_at = self._clock() + self._rest_s
+        self._opens_at = self._clock() + max(self._rest_s, _LOOK_REST_S if purpose is _Purpose.LOOK else 0.0)
         self._rest_s = min(2 * self._rest_s, _LONGEST_REST_S)
         return self._wire is not None
 
