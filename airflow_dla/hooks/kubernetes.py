@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Where jobs run when nobody says.
 _DEFAULT: Final = "default"
+#: Connections that wait to serve again: as many as this process has threads that use them.
+_CONNECTIONS: Final = 64
 #: Where a pod finds the namespace that it is in.
 _OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -105,10 +107,10 @@ def clients(place: PlaceSpec, access: ClusterAccess) -> Callable[[], Any]:
             client = hook.get_conn()
         except (AirflowException, OSError, ValueError, _config_error()) as error:
             raise PlaceUnavailable(f"place {place.name}: how its cluster is reached cannot be read from {access.said}: {error}") from error
-        if access.verified:
-            return client
-        # The hook would trust any server of any cluster from then on.
-        client.configuration.verify_ssl = False
+        client.configuration.connection_pool_maxsize = _CONNECTIONS
+        if not access.verified:
+            # The hook would trust any server of any cluster from then on.
+            client.configuration.verify_ssl = False
         return library.ApiClient(client.configuration)
 
     return connect
