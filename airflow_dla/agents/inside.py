@@ -1,6 +1,6 @@
 """The runner as the first process of a container.
 
-    python /opt/dla/agents inside /dla
+    python /opt/dla/agents inside /dla [measure]
 
 Secrets come as ``{"env": {…}}`` through standard input, so that they are on no disk and in
 nothing that the engine shows. The work is a child in a process group of its own; this
@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from . import processes
-from .protocol import JobError, JobFolder
+from .gpus import GpuUsage
+from .protocol import JobError, JobFile, JobFolder, Lines
+from .usage import Usage, own_groups
 
 #: Signals by which an engine, or its user, asks a container to end.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -26,6 +31,10 @@ _LARGEST = 1 << 24
 
 #: Variable with the names of the secrets that must come, commas between: a connection that breaks at once looks like none.
 EXPECTED = "DLA_SECRETS"
+
+#: The word by which it is told to measure.
+MEASURE = "measure"
+_MEASURE_S = 1.0
 
 _BROKE = "the connection to its engine broke while they were sent"
 
@@ -56,14 +65,45 @@ class _First:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         return self._work == 0
 
-    def wait(self) -> int:
+    def wait(self, meter: Optional[_Meter]) -> int:
         """Wait for the work's end, and for every orphan until then; return the exit status that tells it."""
+        if meter is not None:
+            meter.start()
         pid, status = 0, 0
         while pid != self._work:
             pid, status = os.waitpid(-1, 0)
         assert self._work is not None
         processes.send_group(self._work, signal.SIGKILL)
+        if meter is not None:
+            meter.say()
         return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+class _Meter:
+    """Measures the container that we are in, in a thread of the first process."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self._job = JobFile.read(folder.job)
+        # Of the devices that a container was given, all and no others are there, by number.
+        count = math.ceil(sum(amount for name, amount in self._job.amounts.items() if name == "gpu" or name.startswith("mig-")))
+        self._usage, self._gpus = Usage(own_groups), GpuUsage([str(number) for number in range(count)])
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._measure, daemon=True).start()
+
+    def say(self) -> None:
+        """Say the most that was used; nothing more is written after that."""
+        self._usage.look()
+        with contextlib.suppress(OSError):  # a full disk
+            Lines(self._job.nonce, 1, self._folder.lines).say("peaks", values={**self._usage.peaks, **self._gpus.peaks})
+
+    def _measure(self) -> None:
+        while True:
+            self._usage.look()
+            self._gpus.look()
+            time.sleep(_MEASURE_S)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
     handed = _read()
     first_pid = os.getpid()
     if not first.fork():
-        return first.wait()
+        return first.wait(_meter(arguments))
     from . import runner  # noqa: PLC0415 - signals are handled before anything large is imported
 
     processes.die_with_parent(first_pid)
@@ -80,6 +120,16 @@ def main(arguments: Sequence[str]) -> int:
     folder.scratch.mkdir(exist_ok=True)
     # The engine has set the limits, and changes them: an affinity of our own would outlast a resize.
     return runner.attempt(folder, lambda *_: os.environ.update(secrets(handed, os.environ.pop(EXPECTED, ""))))
+
+
+def _meter(arguments: Sequence[str]) -> Optional[_Meter]:
+    """Return what measures, if it was asked for; of a job that cannot be read the work says why."""
+    if MEASURE not in arguments[1:]:
+        return None
+    try:
+        return _Meter(JobFolder(Path(arguments[0])))
+    except (JobError, OSError, TypeError, ValueError):
+        return None
 
 
 def _read() -> bytes:

@@ -30,7 +30,7 @@ from .disk import DiskWatch
 from .ending import refuse_empty
 from .gpus import GpuUsage, shares_a_gpu
 from .protocol import ControlFolder, JobError, JobFile, read_json, write_json
-from .usage import Usage
+from .usage import Groups, Usage, container_groups
 from .wake import Wake
 
 _POLL_S = 0.2
@@ -88,7 +88,7 @@ class Mate:
         self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
         self._open = staging
-        self._usage = Usage(lambda: (read_json(control.container) or {}).get("id"))
+        self._usage = Usage(self._groups)
         granted = job.amounts.get("disk") if handed.get("watches_disk") else None
         self._disk = DiskWatch(self._folder.path, granted, INSIDE, without=[f"in/{name}" for name in job.inputs])
         self._gpus = GpuUsage(job.gpu_ids, self._usage.members if shares_a_gpu(job.gpu_ids, job.amounts) else None)
@@ -118,6 +118,11 @@ class Mate:
 
         mounted = self._handed.get("mounted") or ()
         return Staging(self._job, self._folder, self._handed.get("store") or {}, mounted=mounted, publishes=self._publishes)
+
+    def _groups(self) -> Optional[Groups]:
+        """Return the container's control groups; None before there is a container."""
+        container = (read_json(self._control.container) or {}).get("id")
+        return container_groups(container) if container else None
 
     def _stop(self) -> Optional[str]:
         """Return why a stop is wanted, None when it is not."""

@@ -29,7 +29,7 @@ from typing import Any
 
 PROTOCOL = 1
 MAX_LINE = 65_536
-LINE_KINDS = ("metric", "heartbeat", "checkpoint", "output", "error", "note")
+LINE_KINDS = ("metric", "heartbeat", "checkpoint", "output", "error", "note", "peaks")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 

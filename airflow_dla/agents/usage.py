@@ -1,4 +1,4 @@
-"""How much a container uses, read from its control group on this host."""
+"""How much a container uses, read from its control group: on its host, or inside it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ _LOOK_S = 0.2
 _LONGEST_PAUSE_S = 60.0
 
 
+#: Control groups of one container, by what they tell: ``memory`` and ``cpu``.
+Groups = Dict[str, Path]
+
+
 class Usage:
-    """The most memory that a container held and the CPU time it took, as far as this host can tell.
+    """The most memory that a container held and the CPU time it took, as far as can be told here.
 
     Parameters
     ----------
-    container : callable
-        Returns the container's id, None before there is one.
-    root : path
-        Where control groups are mounted.
+    find : callable
+        Returns its control groups, none where they are not to be found; None while there is no container.
     clock : callable
         Returns seconds that only grow.
     """
 
-    def __init__(self, container: Callable[[], Optional[str]], root: Path = _ROOT, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._container = container
-        self._root = root
+    def __init__(self, find: Callable[[], Optional[Groups]], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._search = find
         self._clock = clock
-        self._groups: Dict[str, Path] = {}
+        self._groups: Groups = {}
         self._pause_s = _LOOK_S
         self._next_at = -1.0
         self._peaks: Dict[str, float] = {}
@@ -60,12 +61,12 @@ class Usage:
             self._sample()
 
     def _find(self) -> None:
-        container = self._container()
-        if not container:
+        found = self._search()
+        if found is None:
             return
-        self._groups = container_groups(self._root, container)
+        self._groups = found
         # The engine may be on another host, where nothing is to be found here.
-        self._pause_s = _LOOK_S if self._groups else min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._pause_s = _LOOK_S if found else min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _sample(self) -> None:
         """Remember the most; the page cache, which can be given back, does not count."""
@@ -77,10 +78,14 @@ class Usage:
             self._peaks["cpu_s"] = max(self._peaks.get("cpu_s", 0.0), round(spent, 3))
 
 
-def container_groups(root: Path, container: str) -> Dict[str, Path]:
-    """Return the control groups of a container that tell its memory and its CPU time, none where it is not here."""
-    tops = {"memory": root / "memory", "cpu": root / "cpuacct"} if (root / "memory").is_dir() else {"memory": root, "cpu": root}
-    found = {what: _find(top, container) for what, top in tops.items()}
+def own_groups(root: Path = _ROOT) -> Groups:
+    """Return the control groups of the container that this process is in, which its runtime shows it as if they were the topmost."""
+    return {"memory": root / "memory", "cpu": root / "cpuacct"} if (root / "memory").is_dir() else {"memory": root, "cpu": root}
+
+
+def container_groups(container: str, root: Path = _ROOT) -> Groups:
+    """Return the control groups of a container of this host, none where it is not here."""
+    found = {what: _find(top, container) for what, top in own_groups(root).items()}
     return {what: folder for what, folder in found.items() if folder is not None}
 
 

@@ -68,7 +68,7 @@ from airflow_dla.specs.values import (
 MAX_LINE: Final = 65_536
 
 #: Kinds of lines: ``{"kind": …, "at": seconds, …}``.
-LINE_KINDS: Final = ("metric", "heartbeat", "checkpoint", "output", "error", "note")
+LINE_KINDS: Final = ("metric", "heartbeat", "checkpoint", "output", "error", "note", "peaks")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from contracts.runtime import wait_until
 import airflow_dla
 from airflow_dla.agents.inside import secrets
 from airflow_dla.agents.protocol import JobError
+from airflow_dla.agents.usage import Usage, own_groups
 
 AGENTS = Path(airflow_dla.__file__).parent / "agents"
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -30,7 +31,9 @@ class Inside:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, code: str, entrypoint: Any = "work:main", *, around: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, code: str, entrypoint: Any = "work:main", *, around: tuple[str, ...] = (), measure: bool = False
+    ) -> subprocess.Popen[bytes]:
         """Start the process; its standard input is open."""
         (self.folder / "code").mkdir()
         (self.folder / "code" / "work.py").write_text(textwrap.dedent(code))
@@ -38,7 +41,7 @@ class Inside:
         (self.folder / "job.json").write_text(json.dumps({"entrypoint": entrypoint, **given}))
         env = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "DLA_ATTEMPT": "job.1"}
         return subprocess.Popen(
-            [*around, sys.executable, str(AGENTS), "inside", str(self.folder)],
+            [*around, sys.executable, str(AGENTS), "inside", str(self.folder), *(["measure"] if measure else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
         )  # fmt: skip
 
@@ -196,3 +199,38 @@ def test_leaves_nobody_behind(inside: Inside):
     process.communicate(b"", timeout=30)
     pid = int(inside.lines()[-1]["values"]["pid"])
     wait_until(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text())
+
+
+def test_it_measures_the_work_where_it_is_told_to(inside: Inside) -> None:
+    """What the container used is the last line on standard output, where the program left its own last line open."""
+    process = inside.start("import sys\ndef main(job):\n    sys.stdout.write('half a line')", measure=True)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.close()
+    out = process.stdout.read().decode()
+    assert ended(process) == 0
+    before, _, said = out.rpartition("::dla:n0::")
+    assert before.endswith("half a line")
+    told = json.loads(said)
+    here = Usage(own_groups)
+    here.look()
+    assert (told["kind"], set(told["values"])) == ("peaks", set(here.peaks))
+    assert all(value > 0 for value in told["values"].values())
+
+
+def test_it_does_not_measure_by_itself(inside: Inside) -> None:
+    """Where somebody outside sees the control group, that is enough."""
+    process = inside.start("def main(job):\n    pass")
+    assert process.stdin
+    process.stdin.close()
+    assert ended(process) == 0
+    assert [line for line in inside.lines() if line["kind"] == "peaks"] == []
+
+
+def test_a_job_that_cannot_be_read_is_not_measured(inside: Inside) -> None:
+    """The work says what is wrong with it, and its first process takes its status all the same."""
+    process = inside.start("def main(job):\n    pass", measure=True)
+    (inside.folder / "job.json").write_text("{")
+    assert process.stdin
+    process.stdin.close()
+    assert ended(process) == 1

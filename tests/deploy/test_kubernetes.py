@@ -18,7 +18,7 @@ from fixtures_kubernetes import ClusterAccess
 import airflow_dla
 from airflow_dla.hooks.settings import read_settings
 from airflow_dla.runtime.kubernetes import names
-from airflow_dla.runtime.kubernetes.permissions import PERMISSIONS, Permission
+from airflow_dla.runtime.kubernetes.permissions import METRICS, PERMISSIONS, Permission
 
 DEPLOY = Path(airflow_dla.__file__).parent / "deploy"
 README = DEPLOY.parents[1] / "README.md"
@@ -143,9 +143,10 @@ def test_the_readme_says_which_rights_and_why() -> None:
     """Its table is that of the permissions, row by row."""
     part = {None: "base", "dla": "nodes", "kueue": "kueue"}
     of = {False: "", True: " of the cluster"}
+    kinds = [f" of `{METRICS}`" if each.group == METRICS else of[each.cluster_wide] for each in PERMISSIONS]
     rows = [
-        f"| `{each.resource}`{of[each.cluster_wide]} | {', '.join(each.verbs)} | `{part[each.allocator]}` | {each.why} |"
-        for each in PERMISSIONS
+        f"| `{each.resource}`{kind} | {', '.join(each.verbs)} | `{part[each.allocator]}` | {each.why} |"
+        for each, kind in zip(PERMISSIONS, kinds, strict=True)
     ]
     assert "\n".join(["| what | verbs | part | why |", "|---|---|---|---|", *rows, ""]) in README.read_text(encoding="utf-8")
 

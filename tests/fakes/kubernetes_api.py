@@ -49,6 +49,8 @@ class FakeCluster:
     ----------
     store : `Store`
         Its objects, for tests that look past the API.
+    measured : dict of str to (str, dict)
+        What its metrics API tells of a pod, if that is among `groups`: a time, and containers' usage.
     rules : `Rules`
         Permissions, tokens, webhooks, throttling.
     requests : Counter
@@ -72,6 +74,7 @@ class FakeCluster:
         self.groups = own | ({"kueue.x-k8s.io"} if kueue else set())
         self.bookmark_s = 1.0
         self.watchers = 128
+        self.measured: dict[str, tuple[str, dict[str, dict[str, str]]]] = {}
         self.closed = False
         self.store = Store()
         self.rules = Rules()

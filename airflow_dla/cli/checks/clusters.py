@@ -93,7 +93,7 @@ def check_rights(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
     for permission in needed(place.allocator):
         if verbs := _missing(permission, cluster):
             where = " in every namespace" if permission.cluster_wide else ""
-            missing.setdefault(permission.without or permission.why, []).append(f"{'/'.join(verbs)} {permission.resource}{where}")
+            missing.setdefault(permission.without or permission.why, []).append(f"{'/'.join(verbs)} {permission.words}{where}")
             vital = vital or not permission.without
     name = f"{place.name}: rights"
     if not missing:
@@ -206,10 +206,12 @@ def check_resize(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
 
 
 def check_metrics(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
-    """Whether the cluster measures pods by itself; jobs are measured by what runs beside them."""
+    """Whether the cluster measures pods by itself: our runner measures what it starts, and no program of others."""
+    name = f"{place.name}: metrics"
     if cluster.serves("podmetrics"):
-        return Check(f"{place.name}: metrics", "ok", "the cluster measures pods")
-    return Check(f"{place.name}: metrics", "ok", "no metrics API: `kubectl top` shows nothing; jobs are measured without it")
+        return Check(name, "ok", "the cluster measures pods")
+    lacking = "no metrics API: functions are measured, of commands in images of others it is not known what they use"
+    return Check(name, "warn", lacking, "install metrics-server, or what serves the same API, if grants should follow what they use")
 
 
 def check_kueue(place: PlaceSpec, cluster: ClusterToCheck) -> Check:

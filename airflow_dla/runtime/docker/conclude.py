@@ -146,8 +146,8 @@ def conclude(
         started_at=started_at,
         ended_at=ended_at,
         outputs=dict(staged.outputs) if succeeded and staged is not None else {},
-        metrics={**_finite(metrics), **last_values(said)},
-        peaks=_finite(staged.peaks) if staged is not None else {},
+        metrics={**finite(metrics), **last_values(said)},
+        peaks=finite(staged.peaks) if staged is not None else {},
     )
 
 
@@ -274,11 +274,12 @@ def last_values(said: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for line in said:
         values = line.get("values")
         if line.get("kind") == "metric" and isinstance(values, Mapping):
-            found.update(_finite(values))
+            found.update(finite(values))
     return found
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+def finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a mapping that a job or its helper said; what is none is left out."""
     return {name: float(value) for name, value in values.items() if isinstance(value, (int, float)) and math.isfinite(value)}
 
 

@@ -11,9 +11,10 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
-from airflow_dla.runtime.docker.conclude import conclude
+from airflow_dla.runtime.docker.conclude import conclude, finite
 from airflow_dla.runtime.docker.facts import Staged, Stop
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, Condition, Container, Document, Pod, conditions, seconds
 from airflow_dla.specs import Exit, ExitReason, JobFile
@@ -110,6 +111,7 @@ def concluded(
     metrics: Mapping[str, float],
     staged: Staged | None,
     image: str = "",
+    peaks: Mapping[str, Any] = MappingProxyType({}),
 ) -> Exit:
     """Say how an attempt ended: a stop that was wanted first, then what was done to its pod, then what it says itself.
 
@@ -119,8 +121,11 @@ def concluded(
     found : `Ending`
     stop, hard, said, tail, metrics, staged, image
         As `airflow_dla.runtime.docker.conclude.conclude` takes them.
+    peaks : mapping of resource to float
+        What it used, as `usage` has it.
     """
     end = conclude(job, found.state, stop=stop, hard=hard, said=said, tail=tail, metrics=metrics, staged=staged, image=image)
+    end = dataclasses.replace(end, peaks=finite(peaks))
     if stop is not None or found.verdict is None:
         return end
     reason, message = found.verdict

@@ -20,6 +20,7 @@ from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, Document, Pod, exi
 from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.runtime.kubernetes.usage import Usage, told
 from airflow_dla.specs import Exit, ExitReason, JobFile
 
 #: Lines, and bytes, of the end of a log in which the reason of a failure is looked for.
@@ -40,6 +41,7 @@ class _Last:
     tail: bytes
     said: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, float]
+    peaks: Mapping[str, Any]
 
 
 class Endings:
@@ -51,13 +53,15 @@ class Endings:
     shelf : `Shelf`
     cargo : `Cargo`
     logs : `Logs`
+    usage : `Usage`
     """
 
-    def __init__(self, cluster: Cluster, shelf: Shelf, cargo: Cargo, logs: Logs) -> None:
+    def __init__(self, cluster: Cluster, shelf: Shelf, cargo: Cargo, logs: Logs, usage: Usage) -> None:
         self._cluster = cluster
         self._shelf = shelf
         self._cargo = cargo
         self._logs = logs
+        self._usage = usage
         self._last: dict[str, _Last] = {}
 
     def of(self, document: Document, job: JobFile, pod: Pod | None, stop: Stop | None) -> Exit | None:
@@ -78,7 +82,8 @@ class Endings:
 
         def found(staged: Any) -> Exit:
             return concluded(
-                job, last.found, stop=stop, hard=hard, said=last.said, tail=last.tail, metrics=last.metrics, staged=staged, image=image
+                job, last.found, stop=stop, hard=hard, said=last.said, tail=last.tail, metrics=last.metrics, staged=staged, image=image,
+                peaks=last.peaks,
             )  # fmt: skip
 
         staged = self._cargo.finish(job, pod, succeeded=found(None).succeeded, hard=hard)
@@ -98,7 +103,8 @@ class Endings:
             whole = [] if pod is None or not pod.started else self._logs.whole(job.attempt, pod)
             said = tuple(spoken(whole, job.nonce)) if Needs.of(job).runner else ()
             metrics = {} if Needs.of(job).runner else readings(job.metrics, whole)
-            self._last[job.attempt] = _Last(found, tail, said, metrics)
+            peaks = told(said) if pod is None or Needs.of(job).runner else self._usage.peaks(pod)
+            self._last[job.attempt] = _Last(found, tail, said, metrics, peaks)
             while len(self._last) > _REMEMBERED:
                 self._last.pop(next(iter(self._last)))
         return self._last[job.attempt]
@@ -123,13 +129,14 @@ def spoken(pieces: Iterable[bytes], nonce: str) -> Iterator[Mapping[str, Any]]:
 
     Examples
     --------
-    >>> list(spoken([b"epoch 1\n::dla:n0nce::{\"kind\": \"note\"}\n", b"::dla:other::{}\n"], "n0nce"))
+    >>> list(spoken([b"epoch 1\nepoch 2::dla:n0nce::{\"kind\": \"note\"}\n", b"::dla:other::{}\n"], "n0nce"))
     [{'kind': 'note'}]
     """
     mark = f"::dla:{nonce}::".encode()
     for line in lines_of(pieces):
-        if line.startswith(mark):
+        _, marked, word = line.partition(mark)  # a program may have left its last line open
+        if marked:
             with contextlib.suppress(ValueError):
-                found = json.loads(line.removeprefix(mark))
+                found = json.loads(word)
                 if isinstance(found, dict):
                     yield found

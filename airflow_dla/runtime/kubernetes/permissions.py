@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: API group of Kueue's objects.
+from airflow_dla.runtime.kubernetes.kinds import KINDS
+
+#: API groups that others bring.
 KUEUE: Final = "kueue.x-k8s.io"
+METRICS: Final = "metrics.k8s.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,25 @@ class Permission:
 
     @property
     def kind(self) -> str:
-        """Return the kind of object without the part of it: ``pods`` of ``pods/log``."""
-        return self.resource.partition("/")[0]
+        """Return the kind of object without the part of it, as `kinds` has it: ``pods`` of ``pods/log``."""
+        plural = self.resource.partition("/")[0]
+        return next(name for name, kind in KINDS.items() if (kind.plural, kind.group) == (plural, self.group))
 
     @property
     def part(self) -> str:
         """Return the part of an object, empty for all of it: ``log`` of ``pods/log``."""
         return self.resource.partition("/")[2]
+
+    @property
+    def words(self) -> str:
+        """Return it as people tell it from what is called the same.
+
+        Examples
+        --------
+        >>> Permission("pods", ("list",), "usage", group="metrics.k8s.io").words
+        'pods of metrics.k8s.io'
+        """
+        return f"{self.resource} of {self.group}" if self.group == METRICS else self.resource
 
     def rule(self) -> dict[str, Any]:
         """Return it as a rule of a Role.
@@ -99,6 +114,13 @@ PERMISSIONS: Final = (
         ("list",),
         "what the namespace may have",
         without="a quota is noticed when it refuses a pod",
+    ),
+    Permission(
+        "pods",
+        ("get", "list"),
+        "what jobs use, where the cluster measures it and our runner does not: the next ones are forecast from that",
+        group=METRICS,
+        without="of commands in images of others it is not known what they used; functions are measured by our runner",
     ),
     Permission(
         "nodes",

@@ -37,6 +37,9 @@ NOBODY: Final = "65532:65532"
 #: Time that ours get beyond the job's own, to keep its last checkpoint or publish, s. They end when they have.
 PUBLISH_S: Final = 3600
 
+#: Word by which our runner is told to measure what the job uses, see ``agents.inside``.
+MEASURE: Final = "measure"
+
 _FILES: Final = "dla"
 _RUNNER: Final = "runner"
 _JOB: Final = "job"
@@ -134,8 +137,9 @@ def on_node(node: str) -> dict[str, Any]:
 
 def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: str, cpus: int) -> dict[str, Any]:
     argv = command.argv(launch.job, "python3" if needs.runner else None, runner=needs.runner, cpus=cpus)
-    if needs.runner and not needs.mate:
-        argv = ("python3", bundle.ARCHIVE, command.JOB_DIR, "inside")  # it unpacks the runner itself
+    if needs.runner:
+        # Without a mate it unpacks the runner itself. Nobody outside sees its control group.
+        argv = (*(argv if needs.mate else ("python3", bundle.ARCHIVE, command.JOB_DIR, "inside")), MEASURE)
     granted = limits.limits(launch.job.grant, place)
     return {
         "name": MAIN,

@@ -20,6 +20,7 @@ from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons
 from airflow_dla.runtime.kubernetes.shelf import Shelf
+from airflow_dla.runtime.kubernetes.usage import Usage
 from airflow_dla.runtime.kubernetes.waiting import Outlook
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
@@ -59,7 +60,8 @@ class KubernetesRuntime:
         self._cargo = cargo
         self._logs = logs
         self._reasons = Reasons(cluster, place)
-        self._endings = Endings(cluster, shelf, cargo, logs)
+        self._usage = Usage(cluster, names.selector(workspace))
+        self._endings = Endings(cluster, shelf, cargo, logs, self._usage)
 
     # --- the contract ---
 
@@ -107,6 +109,8 @@ class KubernetesRuntime:
         if pod is not None and not pod.over and not pod.main.ended:
             self._press(job, pod, stop)
             self._cargo.look(job, pod)
+            if not Needs.of(job).runner and pod.main.state == "running":
+                self._usage.look(pod)
             return Status(alive=True, note=f"{self.place.name}: pod {pod.name} on {pod.node or 'no node yet'}")
         ended = self._endings.of(found, job, pod, stop)
         return Status(alive=True, note="its outputs are published") if ended is None else Status(alive=False, exit=ended)

@@ -121,6 +121,7 @@ def test_a_cluster_that_is_away_is_asked_nothing_more() -> None:
             "this user may not list nodes in every namespace and list pods in every namespace (the place is one node,",
         ),
         ({"patch pods/resize"}, "warn", "this user may not patch pods/resize (the grant of a running job cannot change;"),
+        ({"get podmetrics"}, "warn", "this user may not get pods of metrics.k8s.io (of commands in images of others it is not known"),
         ({"patch pods/resize", "get pods/log"}, "fail", "this user may not get pods/log (the task's log is the pod's"),
     ],
 )
@@ -190,7 +191,7 @@ def test_what_a_cluster_does_not_serve_is_told() -> None:
     """A pod that cannot be changed is a warning, a missing metrics API nothing to do about."""
     found = look(MadeUpCluster(serves=()))
     assert (found["k8s: resize"].state, "1.33 or later" in found["k8s: resize"].fix) == ("warn", True)
-    assert (found["k8s: metrics"].state, "no metrics API" in found["k8s: metrics"].message) == ("ok", True)
+    assert (found["k8s: metrics"].state, "no metrics API" in found["k8s: metrics"].message) == ("warn", True)
 
 
 @pytest.mark.parametrize(

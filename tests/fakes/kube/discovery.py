@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from fakes.kube import metrics
 from fakes.kube.resources import RESOURCES, Resource
+
+_ALL = (*RESOURCES.values(), metrics.PODS)
 
 
 @functools.cache
 def discovered(path: str, minor: int, groups: frozenset[str]) -> dict[str, Any] | None:
     """Return the document of a discovery address, or None where it is none."""
-    served = {(resource.group, resource.version) for resource in RESOURCES.values() if resource.group in groups}
+    served = {(resource.group, resource.version) for resource in _ALL if resource.group in groups}
     found: dict[str, dict[str, Any]] = {
         "/version": {"major": "1", "minor": str(minor), "gitVersion": f"v1.{minor}.2", "platform": "linux/amd64"},
         "/readyz": {"status": "ok"},
@@ -31,7 +34,7 @@ def _group(group: str, version: str) -> dict[str, Any]:
 
 
 def _resources(group: str, version: str, minor: int) -> dict[str, Any]:
-    found = [resource for resource in RESOURCES.values() if (resource.group, resource.version) == (group, version)]
+    found = [resource for resource in _ALL if (resource.group, resource.version) == (group, version)]
     entries = [_entry(resource, "") for resource in found]
     entries += [_entry(resource, f"/{name}") for resource in found for name in resource.subresources if name != "resize" or minor >= 33]
     return {"kind": "APIResourceList", "groupVersion": f"{group}/{version}".lstrip("/"), "resources": entries}

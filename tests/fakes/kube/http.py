@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from fakes.kube import metrics
 from fakes.kube.discovery import discovered
 from fakes.kube.output import Output
 from fakes.kube.resources import RESOURCES, Refused, Resource, forbidden
@@ -135,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(201, self._review(document))
             return
         match = _PATH.match(address.path)
-        resource = RESOURCES.get(match["plural"]) if match else None
+        resource = None if match is None else metrics.PODS if match["group"] == metrics.GROUP else RESOURCES.get(match["plural"])
         if match is None or resource is None or not self._served(match, resource):
             self._send_text(404, "404 page not found\n")
             return
@@ -156,6 +157,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send_text(404, "404 page not found\n")
         elif target.subresource in ("log", "exec", "eviction", "token"):
             getattr(self, f"_{target.subresource}")(target, query, body)
+        elif resource is metrics.PODS:
+            self._send(200, metrics.measured(cluster, namespace, name, query))
         elif self.command != "GET":
             self._write(target, query, body)
         elif name:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_dla.runtime.kubernetes.permissions import PERMISSIONS, needed, rules
 
 #: API groups of the kinds that are asked for.
-GROUPS = {"jobs": "batch", "workloads": "kueue.x-k8s.io", "localqueues": "kueue.x-k8s.io"}
+GROUPS = {"jobs": "batch", "workloads": "kueue.x-k8s.io", "localqueues": "kueue.x-k8s.io", "podmetrics": "metrics.k8s.io"}
 OUTSIDE = {"nodes"}
 #: Parts of objects that exist: a misspelt one would be refused to everybody without a word.
 PARTS = {"pods": {"log", "exec", "resize"}}
