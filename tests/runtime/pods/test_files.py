@@ -91,11 +91,13 @@ def everything(site: Site, attempt: str) -> str:
 
 
 def test_a_function(pods: KubernetesRuntime, work: Callable[..., Launch], published: Callable[[Exit], dict[str, str]]):
-    """Code and inputs come in, metrics are read, the output is an artifact, and every step of it was saved."""
+    """Code and inputs come in, metrics are read, the output is an artifact, every step of it was saved, and what it used is known."""
     submitted(pods, work(3), 60)
     found = ended(pods, "job.1", 60)
     assert published(found) == {"steps": "3"}
     assert (found.metrics["total"], found.metrics["loss"]) == (7.0, 1 / 3)
+    assert 0 < found.peaks["memory"] < 0.25
+    assert found.peaks["cpu_s"] > 0
     assert pods.logs("job.1", 0).data.startswith(b"from 0\n")
 
 
