@@ -119,7 +119,7 @@ def nodes_of(
     workspace : str
         Identity of the workspace; what its pods were granted is not taken off, only what they hold besides.
     labels : mapping of str
-        What each node is known by besides the place's own labels.
+        What each node is known by besides the cluster's and the place's own labels.
     whole : bool
         As they are when nobody but us has pods there, all are ready and none is cordoned.
     """
@@ -132,7 +132,7 @@ def nodes_of(
             name=node_name(place.name, _name(node)),
             place=place.name,
             capacity=_offered(node, held.get(_name(node), {}), names, closed=not takes_pods(node, place.tolerations, whole=whole)),
-            labels={**gpu_labels(node), **place.labels, **labels},
+            labels={**(node["metadata"].get("labels") or {}), **gpu_labels(node), **place.labels, **labels},
         )
         for node in sorted(found, key=_name)
     )

@@ -26,13 +26,20 @@ def left(
     return {one.name: one for one in found}
 
 
+def test_a_job_may_ask_for_labels_of_the_cluster():
+    """Nodes are known by them; what the place calls itself comes first."""
+    zoned = node(labels={"topology.kubernetes.io/zone": "a", "site": "theirs", "place": "elsewhere"})
+    (found,) = left([zoned]).values()
+    assert found.labels == {"topology.kubernetes.io/zone": "a", "site": "lab", "place": "k8s"}
+
+
 def test_a_node_has_what_it_can_hold() -> None:
     """In our units, under the place's name, with GPUs by number: no id of one is known before a pod runs."""
     (found,) = left([node(labels=GPUS, **{"nvidia.com/gpu": "2", "ephemeral-storage": "107374182400"})]).values()
     assert found.name == "k8s.n1"
     assert found.capacity == {"cpu": 8.0, "memory": 32.0, "disk": 100.0, "gpu": 2.0, "gpu_memory": 160.0}
     assert (found.gpu_ids, found.cpu_ids, found.mig_ids) == ((), (), {})
-    assert (found.place, found.labels) == ("k8s", {"gpu_type": "h100", "site": "lab", "place": "k8s"})
+    assert (found.place, found.labels) == ("k8s", {**GPUS, "gpu_type": "h100", "site": "lab", "place": "k8s"})
 
 
 def test_what_others_hold_is_not_granted() -> None:
