@@ -4,7 +4,7 @@
 
 =================== ==========================================================
 ``state``           print what the helper said last
-``put NAME JSON``   write ``stop``, ``ended``, ``container``, ``failed``, ``leave`` (once each) or ``grant``
+``put NAME JSON``   write ``stop``, ``end``, ``ended``, ``container``, ``failed``, ``leave`` (once each) or ``grant``
 ``plan``            read what is to come; print what of it must be brought as bytes
 ``take NUMBER``     read the bytes of files of that plan
 ``offer WHAT``      print what is offered
@@ -35,7 +35,7 @@ from .protocol import ControlFolder, JobError, read_json, write_json
 
 DAMAGED, NO_ROOM, PASSED = 65, 74, 75
 
-_ONCE = ("stop", "ended", "container", "failed", "leave")
+_ONCE = ("stop", "end", "ended", "container", "failed", "leave")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Dict, Mapping, NoReturn, Sequence, Tuple
 
 from . import board
 from .mate import Mate, tried
+from .neighbour import Neighbour
 from .protocol import ControlFolder, JobFile, read_json, write_json
 from .relay import Relay
 from .wake import Wake
@@ -59,4 +60,4 @@ def _fetch(control: ControlFolder, options: Mapping[str, Any], said: board.Board
 def mate(control: ControlFolder, options: Mapping[str, Any], said: board.Board, wake: Wake) -> Mate:
     """Return the mate of an attempt whose way to the store is its follower."""
     job = JobFile.read(control.job)
-    return Mate(job, control, options, wake, staging=lambda: Relay(job, control, said))
+    return Mate(job, control, options, wake, staging=lambda: Relay(job, control, said), groups=Neighbour(job.attempt).groups)

@@ -1,6 +1,6 @@
 """The runner as the first process of a container.
 
-    python /opt/dla/agents inside /dla [measure]
+    python /opt/dla/agents inside /dla [alone]
 
 Secrets come as ``{"env": {…}}`` through standard input, so that they are on no disk and in
 nothing that the engine shows. The work is a child in a process group of its own; this
@@ -32,9 +32,11 @@ _LARGEST = 1 << 24
 #: Variable with the names of the secrets that must come, commas between: a connection that breaks at once looks like none.
 EXPECTED = "DLA_SECRETS"
 
-#: The word by which it is told to measure.
-MEASURE = "measure"
+#: The word by which it is told that nobody outside measures the work, or ends it in time.
+ALONE = "alone"
 _MEASURE_S = 1.0
+#: A timer of no seconds never goes off.
+_SHORTEST_S = 0.01
 
 _BROKE = "the connection to its engine broke while they were sent"
 
@@ -44,13 +46,22 @@ class _First:
 
     def __init__(self) -> None:
         self._work: Optional[int] = None
+        #: Seconds from the first such signal until the work is killed; for ever where somebody outside does that.
+        self.grace_s: Optional[float] = None
         for number in _STOPS:
             signal.signal(number, self._asked)
+        signal.signal(signal.SIGALRM, self._late)
 
     def _asked(self, number: int, _: object) -> None:
         if self._work is None:
             raise SystemExit(128 + number)
         processes.send_group(self._work, signal.SIGTERM)
+        if self.grace_s is not None and not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, max(self.grace_s, _SHORTEST_S))
+
+    def _late(self, *_: object) -> None:
+        if self._work is not None:
+            processes.send_group(self._work, signal.SIGKILL)
 
     def fork(self) -> bool:
         """Start the work; return whether this is the work."""
@@ -60,31 +71,27 @@ class _First:
         with contextlib.suppress(OSError):
             os.setpgid(self._work, self._work)
         if self._work == 0:
-            for number in _STOPS:
+            for number in (*_STOPS, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         return self._work == 0
 
-    def wait(self, meter: Optional[_Meter]) -> int:
+    def wait(self) -> int:
         """Wait for the work's end, and for every orphan until then; return the exit status that tells it."""
-        if meter is not None:
-            meter.start()
         pid, status = 0, 0
         while pid != self._work:
             pid, status = os.waitpid(-1, 0)
         assert self._work is not None
         processes.send_group(self._work, signal.SIGKILL)
-        if meter is not None:
-            meter.say()
         return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 class _Meter:
     """Measures the container that we are in, in a thread of the first process."""
 
-    def __init__(self, folder: JobFolder) -> None:
+    def __init__(self, job: JobFile, folder: JobFolder) -> None:
+        self._job = job
         self._folder = folder
-        self._job = JobFile.read(folder.job)
         # Of the devices that a container was given, all and no others are there, by number.
         count = math.ceil(sum(amount for name, amount in self._job.amounts.items() if name == "gpu" or name.startswith("mig-")))
         self._usage, self._gpus = Usage(own_groups), GpuUsage([str(number) for number in range(count)])
@@ -111,25 +118,29 @@ def main(arguments: Sequence[str]) -> int:
     first = _First()
     handed = _read()
     first_pid = os.getpid()
+    folder = JobFolder(Path(arguments[0]))
     if not first.fork():
-        return first.wait(_meter(arguments))
+        return _alone(first, folder) if ALONE in arguments[1:] else first.wait()
     from . import runner  # noqa: PLC0415 - signals are handled before anything large is imported
 
     processes.die_with_parent(first_pid)
-    folder = JobFolder(Path(arguments[0]))
     folder.scratch.mkdir(exist_ok=True)
     # The engine has set the limits, and changes them: an affinity of our own would outlast a resize.
     return runner.attempt(folder, lambda *_: os.environ.update(secrets(handed, os.environ.pop(EXPECTED, ""))))
 
 
-def _meter(arguments: Sequence[str]) -> Optional[_Meter]:
-    """Return what measures, if it was asked for; of a job that cannot be read the work says why."""
-    if MEASURE not in arguments[1:]:
-        return None
+def _alone(first: _First, folder: JobFolder) -> int:
+    """Wait for the work's end, measure it, and keep it to its grace; of a job that cannot be read the work says why."""
     try:
-        return _Meter(JobFolder(Path(arguments[0])))
+        job = JobFile.read(folder.job)
     except (JobError, OSError, TypeError, ValueError):
-        return None
+        return first.wait()
+    first.grace_s = job.grace_s
+    meter = _Meter(job, folder)
+    meter.start()
+    code = first.wait()
+    meter.say()
+    return code
 
 
 def _read() -> bytes:

@@ -76,11 +76,14 @@ class Mate:
     wake : `Wake`
     staging : callable, optional
         Opens another way to the store than ``staging``'s.
+    groups : callable, optional
+        Finds the container's control groups otherwise than by its id on this host, as `Usage` has it.
     """
 
     def __init__(
-        self, job: JobFile, control: ControlFolder, handed: Mapping[str, Any], wake: Wake, *, staging: Optional[Callable[[], Any]] = None
-    ) -> None:
+        self, job: JobFile, control: ControlFolder, handed: Mapping[str, Any], wake: Wake, *,
+        staging: Optional[Callable[[], Any]] = None, groups: Optional[Callable[[], Optional[Groups]]] = None,
+    ) -> None:  # fmt: skip
         self._job = job
         self._control = control
         self._folder = control.inside
@@ -88,7 +91,7 @@ class Mate:
         self._publishes = bool(handed.get("publishes", True))
         self._wake = wake
         self._open = staging
-        self._usage = Usage(self._groups)
+        self._usage = Usage(groups or self._groups)
         granted = job.amounts.get("disk") if handed.get("watches_disk") else None
         self._disk = DiskWatch(self._folder.path, granted, INSIDE, without=[f"in/{name}" for name in job.inputs])
         self._gpus = GpuUsage(job.gpu_ids, self._usage.members if shares_a_gpu(job.gpu_ids, job.amounts) else None)

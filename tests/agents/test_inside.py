@@ -32,16 +32,16 @@ class Inside:
         self.folder = folder
 
     def start(
-        self, code: str, entrypoint: Any = "work:main", *, around: tuple[str, ...] = (), measure: bool = False
+        self, code: str, entrypoint: Any = "work:main", *, around: tuple[str, ...] = (), alone: bool = False, **more: Any
     ) -> subprocess.Popen[bytes]:
         """Start the process; its standard input is open."""
         (self.folder / "code").mkdir()
         (self.folder / "code" / "work.py").write_text(textwrap.dedent(code))
         given = {"attempt": "job.1", "nonce": "n0", "grant": {"amounts": {"cpu": 1}, "cpu_ids": [9999]}, "store": "", "checkpoint": "job"}
-        (self.folder / "job.json").write_text(json.dumps({"entrypoint": entrypoint, **given}))
+        (self.folder / "job.json").write_text(json.dumps({"entrypoint": entrypoint, **given, **more}))
         env = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "DLA_ATTEMPT": "job.1"}
         return subprocess.Popen(
-            [*around, sys.executable, str(AGENTS), "inside", str(self.folder), *(["measure"] if measure else [])],
+            [*around, sys.executable, str(AGENTS), "inside", str(self.folder), *(["alone"] if alone else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
         )  # fmt: skip
 
@@ -201,9 +201,9 @@ def test_leaves_nobody_behind(inside: Inside):
     wait_until(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text())
 
 
-def test_it_measures_the_work_where_it_is_told_to(inside: Inside) -> None:
+def test_alone_it_measures_the_work(inside: Inside) -> None:
     """What the container used is the last line on standard output, where the program left its own last line open."""
-    process = inside.start("import sys\ndef main(job):\n    sys.stdout.write('half a line')", measure=True)
+    process = inside.start("import sys\ndef main(job):\n    sys.stdout.write('half a line')", alone=True)
     assert process.stdin
     assert process.stdout
     process.stdin.close()
@@ -218,7 +218,7 @@ def test_it_measures_the_work_where_it_is_told_to(inside: Inside) -> None:
     assert all(value > 0 for value in told["values"].values())
 
 
-def test_it_does_not_measure_by_itself(inside: Inside) -> None:
+def test_it_measures_nothing_where_others_do(inside: Inside) -> None:
     """Where somebody outside sees the control group, that is enough."""
     process = inside.start("def main(job):\n    pass")
     assert process.stdin
@@ -229,8 +229,28 @@ def test_it_does_not_measure_by_itself(inside: Inside) -> None:
 
 def test_a_job_that_cannot_be_read_is_not_measured(inside: Inside) -> None:
     """The work says what is wrong with it, and its first process takes its status all the same."""
-    process = inside.start("def main(job):\n    pass", measure=True)
+    process = inside.start("def main(job):\n    pass", alone=True)
     (inside.folder / "job.json").write_text("{")
     assert process.stdin
     process.stdin.close()
     assert ended(process) == 1
+
+
+def test_alone_it_ends_the_work_in_time(inside: Inside) -> None:
+    """Work that is deaf to being asked is killed when its grace is over; who asks again does not prolong it."""
+    code = """
+        import signal, time
+        def main(job):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            open("ready", "w").close()
+            time.sleep(60)
+    """
+    process = inside.start(code, alone=True, grace_s=1.0)
+    inside.until_ready(process)
+    began = time.monotonic()
+    for _ in range(2):
+        process.terminate()
+        time.sleep(0.4)
+    assert ended(process) == 128 + signal.SIGKILL
+    assert 0.9 < time.monotonic() - began < 5
+    assert inside.lines()[-1]["kind"] == "peaks"

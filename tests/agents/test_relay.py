@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -319,7 +320,8 @@ def pod(tmp_path: Path) -> Iterator[Callable[..., FakePod]]:
     made: list[FakePod] = []
 
     def launched(**fields: Any) -> FakePod:
-        made.append(FakePod(tmp_path / f"pod-{len(made)}", job_file(**fields)))
+        # Its helpers see the processes of this host as their pod's: no other test may have such a job.
+        made.append(FakePod(tmp_path / f"pod-{len(made)}", job_file(f"{uuid.uuid4().hex}.1", **fields)))
         return made[-1]
 
     yield launched

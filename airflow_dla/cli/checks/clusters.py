@@ -206,12 +206,12 @@ def check_resize(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
 
 
 def check_metrics(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
-    """Whether the cluster measures pods by itself: our runner measures what it starts, and no program of others."""
+    """Whether the cluster measures pods by itself: we measure all but those that have nothing of ours in them."""
     name = f"{place.name}: metrics"
     if cluster.serves("podmetrics"):
         return Check(name, "ok", "the cluster measures pods")
-    lacking = "no metrics API: functions are measured, of commands in images of others it is not known what they use"
-    return Check(name, "warn", lacking, "install metrics-server, or what serves the same API, if grants should follow what they use")
+    lacking = "no metrics API: of plain commands, with neither inputs nor outputs, it is not known what they use"
+    return Check(name, "warn", lacking, "install metrics-server, or what serves the same API, if their grants should follow that")
 
 
 def check_kueue(place: PlaceSpec, cluster: ClusterToCheck) -> Check:

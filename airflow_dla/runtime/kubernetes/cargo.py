@@ -43,6 +43,7 @@ class Cargo:
         self._porters = Porters()
         self._looked: dict[tuple[str, str], tuple[float, Told]] = {}
         self._ended: set[str] = set()
+        self._killed: set[str] = set()
 
     def check(self, job: JobFile) -> None:
         """Check that the store will take what a job publishes: better now than hours later.
@@ -111,6 +112,27 @@ class Cargo:
         if _has_mate(job, pod):
             self._freight.tell(pod.name, MATE, "grant", grant.to_mapping())
 
+    def end(self, pod: Pod) -> None:
+        """Have a program ended whose time is over, and that its node would leave longer; nothing where nobody of ours can."""
+        if pod.uid not in self._killed and _stays(pod):
+            with contextlib.suppress(PlaceUnavailable):
+                self._freight.tell(pod.name, MATE, "end", {})
+                self._killed.add(pod.uid)
+
+    def abandon(self, pod: Pod, *, late: bool) -> None:
+        """Let the mate of an attempt go that nobody follows any more, once its program has ended; end that if it is late."""
+        if not _stays(pod):
+            return
+        told = self._told(pod, MATE, _SOON_S)
+        if pod.main.ended or (told is not None and told.alone):
+            self._dismiss(pod)
+        elif late:
+            self.end(pod)
+
+    def _dismiss(self, pod: Pod) -> None:
+        with contextlib.suppress(PlaceUnavailable):
+            self._freight.tell(pod.name, MATE, "leave", {})
+
     def _tell_ended(self, pod: Pod, *, succeeded: bool, hard: bool) -> None:
         if pod.uid not in self._ended:
             # A mate with nothing to publish ends at once, and the answer with it; what it said is read next time.
@@ -127,9 +149,9 @@ class Cargo:
         """Let the mate go: it would wait, and hold what was granted, until its time is over."""
         self._looked.pop((pod.uid, MATE), None)
         self._ended.discard(pod.uid)
+        self._killed.discard(pod.uid)
         if _has_mate(job, pod):
-            with contextlib.suppress(PlaceUnavailable):
-                self._freight.tell(pod.name, MATE, "leave", {})
+            self._dismiss(pod)
 
     def _told(self, pod: Pod, container: str, max_age_s: float) -> Told | None:
         """Return what a pod's helper said last; None where it is gone without a word."""
@@ -150,5 +172,9 @@ class Cargo:
 
 def _has_mate(job: JobFile, pod: Pod) -> bool:
     """Whether somebody of ours is there to be spoken to."""
+    return Needs.of(job).mate and _stays(pod)
+
+
+def _stays(pod: Pod) -> bool:
     mate = pod.containers.get(MATE)
-    return Needs.of(job).mate and not pod.over and mate is not None and mate.state == "running"
+    return not pod.over and mate is not None and mate.state == "running"

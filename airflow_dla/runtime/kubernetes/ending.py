@@ -122,10 +122,10 @@ def concluded(
     stop, hard, said, tail, metrics, staged, image
         As `airflow_dla.runtime.docker.conclude.conclude` takes them.
     peaks : mapping of resource to float
-        What it used, as `usage` has it.
+        What it used, as `usage` has it; what the helper beside it says counts more.
     """
     end = conclude(job, found.state, stop=stop, hard=hard, said=said, tail=tail, metrics=metrics, staged=staged, image=image)
-    end = dataclasses.replace(end, peaks=finite(peaks))
+    end = dataclasses.replace(end, peaks={**finite(peaks), **end.peaks})
     if stop is not None or found.verdict is None:
         return end
     reason, message = found.verdict

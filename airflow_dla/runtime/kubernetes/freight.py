@@ -65,7 +65,7 @@ class Freight:
         return read_told(lambda lines: self._cluster.log(pod, container, tail_lines=lines))
 
     def tell(self, pod: str, container: str, word: str, value: Mapping[str, Any]) -> None:
-        """Tell a helper a word: ``stop``, ``ended``, ``grant``, ``container``, ``failed`` or ``leave``; all but a grant count once.
+        """Tell a helper a word: ``stop``, ``end``, ``ended``, ``grant``, ``container``, ``failed``, ``leave``; all but a grant count once.
 
         Raises
         ------

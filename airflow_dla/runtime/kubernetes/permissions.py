@@ -118,9 +118,9 @@ PERMISSIONS: Final = (
     Permission(
         "pods",
         ("get", "list"),
-        "what jobs use, where the cluster measures it and our runner does not: the next ones are forecast from that",
+        "what jobs use that have nothing of ours beside them, where the cluster measures it: the next ones are forecast from that",
         group=METRICS,
-        without="of commands in images of others it is not known what they used; functions are measured by our runner",
+        without="of plain commands, with neither inputs nor outputs, it is not known what they used; all others we measure",
     ),
     Permission(
         "nodes",

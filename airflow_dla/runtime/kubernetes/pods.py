@@ -34,11 +34,12 @@ from airflow_dla.specs.resources import amounts
 
 #: Who runs containers where the place names nobody.
 NOBODY: Final = "65532:65532"
-#: Time that ours get beyond the job's own, to keep its last checkpoint or publish, s. They end when they have.
-PUBLISH_S: Final = 3600
+#: Time that ours get beyond the job's own, to keep its last checkpoint or publish, s. They end when they have, and wait
+#: as long for somebody who follows them.
+PUBLISH_S: Final = 86_400
 
-#: Word by which our runner is told to measure what the job uses, see ``agents.inside``.
-MEASURE: Final = "measure"
+#: Word by which our runner is told that nobody outside measures the job, or ends it in time: see ``agents.inside``.
+ALONE: Final = "alone"
 
 _FILES: Final = "dla"
 _RUNNER: Final = "runner"
@@ -108,8 +109,9 @@ def template(
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        # As the first process of its own a program would get no signal that it has no handler for.
-        "shareProcessNamespace": not needs.ours,
+        # As the first process of its own a program would get no signal that it has no handler for. And the mate sees what it
+        # uses, and can end it: a node that was told a long grace, as for a drain, does not take a shorter one.
+        "shareProcessNamespace": not needs.runner,
         "terminationGracePeriodSeconds": math.ceil(job.grace_s) + (PUBLISH_S if needs.mate else 0),
         "securityContext": _security(owner),
         "initContainers": beside,
@@ -138,8 +140,8 @@ def on_node(node: str) -> dict[str, Any]:
 def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: str, cpus: int) -> dict[str, Any]:
     argv = command.argv(launch.job, "python3" if needs.runner else None, runner=needs.runner, cpus=cpus)
     if needs.runner:
-        # Without a mate it unpacks the runner itself. Nobody outside sees its control group.
-        argv = (*(argv if needs.mate else ("python3", bundle.ARCHIVE, command.JOB_DIR, "inside")), MEASURE)
+        # Without a mate it unpacks the runner itself.
+        argv = (*(argv if needs.mate else ("python3", bundle.ARCHIVE, command.JOB_DIR, "inside")), ALONE)
     granted = limits.limits(launch.job.grant, place)
     return {
         "name": MAIN,

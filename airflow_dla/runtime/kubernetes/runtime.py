@@ -15,9 +15,9 @@ from airflow_dla.runtime.kubernetes.bundle import bundle
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.endings import Endings
-from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, conditions, exit_of, job_of, seconds, stop_of
+from airflow_dla.runtime.kubernetes.facts import MAIN, MATE, Document, Pod, conditions, exit_of, job_of, seconds, stop_of
 from airflow_dla.runtime.kubernetes.logs import Logs
-from airflow_dla.runtime.kubernetes.pods import Needs
+from airflow_dla.runtime.kubernetes.pods import PUBLISH_S, Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons
 from airflow_dla.runtime.kubernetes.shelf import Shelf
 from airflow_dla.runtime.kubernetes.usage import Usage
@@ -94,7 +94,7 @@ class KubernetesRuntime:
         """Return what is known of an attempt; one whose time or grace is over is ended here."""
         found = self._shelf.find(attempt)
         if found is None:
-            return Status(alive=False)
+            return self._left_behind(self._shelf.pod(attempt))
         if (ended := exit_of(found)) is not None:
             return Status(alive=False, exit=ended)
         job, stop, pod = job_of(found), stop_of(found), self._shelf.pod(attempt)
@@ -109,7 +109,7 @@ class KubernetesRuntime:
         if pod is not None and not pod.over and not pod.main.ended:
             self._press(job, pod, stop)
             self._cargo.look(job, pod)
-            if not Needs.of(job).runner and pod.main.state == "running":
+            if not Needs.of(job).ours and pod.main.state == "running":
                 self._usage.look(pod)
             return Status(alive=True, note=f"{self.place.name}: pod {pod.name} on {pod.node or 'no node yet'}")
         ended = self._endings.of(found, job, pod, stop)
@@ -252,13 +252,26 @@ class KubernetesRuntime:
         if stop is None and job.run_timeout_s is not None and started and time.time() - started > job.run_timeout_s:
             written = self._want(job.attempt, Stop(ExitReason.TIMED_OUT, time.time()))
             stop = None if written is None else stop_of(written)
-        if stop is None:
-            return
-        if pod.deleted_at is None:
+        if stop is not None and pod.deleted_at is None:
             # A node holds to what it was told first. Its mate has what the program leaves of that, and two seconds at least.
             self.cluster.delete("pods", pod.name, grace_s=job.grace_s, uid=pod.uid)
-        elif time.time() - stop.at >= job.grace_s and pod.grace_s > _AT_ONCE_S:
+            return
+        since = pod.deleted_at if stop is None else stop.at
+        if since is None or time.time() - since < job.grace_s:
+            return
+        if stop is not None and pod.grace_s > _AT_ONCE_S:
             self.cluster.delete("pods", pod.name, grace_s=_AT_ONCE_S, uid=pod.uid)
+        # Others who delete it, or drain its node, give the program the time that is meant for publishing.
+        self._cargo.end(pod)
+
+    def _left_behind(self, pod: Pod | None) -> Status:
+        """Return what is known of an attempt whose Job somebody deleted: its pod goes, once its program's time is over."""
+        if pod is None or pod.over:
+            return Status(alive=False)
+        if MATE in pod.containers:
+            late = pod.deleted_at is not None and time.time() - pod.deleted_at >= pod.grace_s - PUBLISH_S
+            self._cargo.abandon(pod, late=late)
+        return Status(alive=True, note=f"its Job was deleted by hand, and pod {pod.name} ends")
 
     def _resized(self, pod: Pod, grant: Grant) -> bool:
         """Ask for other limits and wait until they are in force; false where they cannot be, or not now."""

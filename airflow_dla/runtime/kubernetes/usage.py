@@ -1,8 +1,8 @@
-"""What jobs use of what they were granted: measured by the cluster, or told by our runner inside.
+"""What jobs use of what they were granted: told by our runner inside, or measured by the cluster.
 
-A pod's control group is seen by its own container alone. Our runner is there and reads it.
-Of a program that runs without our runner the cluster's metrics API knows, where there is one
-(metrics-server, or what serves the same): the mean of some seconds, every 15 s or so.
+Our runner reads its own control group, and the mate beside a command that command's. Of a
+plain command with nothing of ours in its pod the cluster's metrics API knows, where there is
+one (metrics-server, or what serves the same): the mean of some seconds, every 15 s or so.
 """
 
 from __future__ import annotations

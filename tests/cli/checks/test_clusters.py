@@ -121,7 +121,7 @@ def test_a_cluster_that_is_away_is_asked_nothing_more() -> None:
             "this user may not list nodes in every namespace and list pods in every namespace (the place is one node,",
         ),
         ({"patch pods/resize"}, "warn", "this user may not patch pods/resize (the grant of a running job cannot change;"),
-        ({"get podmetrics"}, "warn", "this user may not get pods of metrics.k8s.io (of commands in images of others it is not known"),
+        ({"get podmetrics"}, "warn", "this user may not get pods of metrics.k8s.io (of plain commands, with neither inputs nor outputs,"),
         ({"patch pods/resize", "get pods/log"}, "fail", "this user may not get pods/log (the task's log is the pod's"),
     ],
 )

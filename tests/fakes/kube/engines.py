@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import select
 import socket as sockets
 import threading
 import time
@@ -15,6 +16,7 @@ from fakes.kube.kubelet import Streams
 from fakes.kube.resources import Refused
 
 _LOOK_S: Final = 20.0
+_PAUSE_S: Final = 0.5
 
 
 def execute(client: Any, container: str, argv: Sequence[str], streams: Streams) -> int:
@@ -29,7 +31,7 @@ def execute(client: Any, container: str, argv: Sequence[str], streams: Streams) 
     writer = threading.Thread(target=_write_all, args=(wire, streams.read()), daemon=True)
     writer.start()
     try:
-        for stream, data in _frames(socket.read):
+        for stream, data in _frames(lambda size: _received(wire, size, lambda: client.exec_inspect(made)["Running"])):
             if data.startswith(b"OCI runtime exec failed"):
                 raise Refused(500, "InternalError", f"error executing command in container: {data.decode().strip()}")
             streams.write(data, error=stream == 2)
@@ -41,6 +43,14 @@ def execute(client: Any, container: str, argv: Sequence[str], streams: Streams) 
     while (code := client.exec_inspect(made)["ExitCode"]) is None and time.monotonic() < until:
         time.sleep(0.01)
     return int(code if code is not None else 137)
+
+
+def _received(wire: Any, size: int, runs: Callable[[], bool]) -> bytes:
+    """Receive from a command: an engine leaves its streams open when the container ends under it."""
+    while not select.select([wire], [], [], _PAUSE_S)[0]:
+        if not runs() and not select.select([wire], [], [], _PAUSE_S)[0]:
+            return b""
+    return bytes(wire.recv(size))
 
 
 def _write_all(wire: Any, pieces: Iterator[bytes]) -> None:

@@ -126,7 +126,7 @@ def test_what_is_staged_is_beside_it(launch: Make, place: Make, job: Make):
     ]  # fmt: skip
     assert mate["command"] == ["python3", "/control/agents", "stay", "/control", '{"owner": [65532, 65532]}']
     assert document["spec"]["template"]["metadata"]["annotations"][names.JOB] == document["metadata"]["annotations"][names.JOB]
-    assert (pod["terminationGracePeriodSeconds"], pod["shareProcessNamespace"]) == (5 + pods.PUBLISH_S, False)
+    assert (pod["terminationGracePeriodSeconds"], pod["shareProcessNamespace"]) == (5 + pods.PUBLISH_S, True)
 
 
 def test_without_a_helper_the_jobs_own_image_fetches(launch: Make, place: Make, job: Make):
@@ -137,7 +137,7 @@ def test_without_a_helper_the_jobs_own_image_fetches(launch: Make, place: Make, 
 def test_a_function_runs_in_our_runner(launch: Make, place: Make, job: Make):
     """The runner's sources are mounted, read-only."""
     found = main_of(made(launch(job=job("train:main")), place()))
-    assert [*found["command"], *found["args"]] == ["python3", "/opt/dla/agents", "inside", "/dla", "measure"]
+    assert [*found["command"], *found["args"]] == ["python3", "/opt/dla/agents", "inside", "/dla", "alone"]
     assert {"name": "dla", "mountPath": "/opt/dla/agents", "subPath": "agents", "readOnly": True} in found["volumeMounts"]
 
 
@@ -146,7 +146,7 @@ def test_ranks_need_the_runner_and_perhaps_nothing_else(launch: Make, place: Mak
     document = made(launch(job=job(part=PART)), place())
     assert "initContainers" not in pod_of(document)
     found = main_of(document)
-    assert [*found["command"], *found["args"]] == ["python3", "/opt/dla/boot/agents.zip", "/dla", "inside", "measure"]
+    assert [*found["command"], *found["args"]] == ["python3", "/opt/dla/boot/agents.zip", "/dla", "inside", "alone"]
     assert {"name": "job", "mountPath": "/dla/job.json", "subPath": "job.json", "readOnly": True} in found["volumeMounts"]
     assert [found["name"] for found in pod_of(document)["volumes"]] == ["dla", "runner", "job", "tmp"]
 

@@ -148,6 +148,33 @@ def test_pod_deleted_by_hand(site: Site, pods: KubernetesRuntime):
     assert ended(pods, "job.1") == found
 
 
+def test_pod_deleted_by_force(site: Site, pods: KubernetesRuntime):
+    """A pod that is gone from one moment to the next, its end untold, is lost as soon as that is known."""
+    started(pods, _GOES_ON, grace_s=1.0)
+    site.ask("DELETE", f"{site.at('v1', 'pods', site.pod('job.1')['metadata']['name'])}?gracePeriodSeconds=0")
+    found = ended(pods, "job.1", 30)
+    assert found.reason is ExitReason.LOST
+    assert "deleted" in found.message
+
+
+def test_deaf_when_others_delete_it(site: Site, pods: KubernetesRuntime):
+    """Whoever deletes a pod or drains its node waits no longer for a program than its grace, though ours may have a day to publish."""
+    started(pods, _DEAF, grace_s=2.0, outputs=("model",))
+    began = time.monotonic()
+    site.ask("DELETE", site.at("v1", "pods", site.pod("job.1")["metadata"]["name"]))
+    assert ended(pods, "job.1", 30).reason is ExitReason.LOST
+    assert 1.5 <= time.monotonic() - began < 2.0 + 8.0
+
+
+def test_deaf_when_others_delete_its_job(site: Site, pods: KubernetesRuntime):
+    """The same where the Job goes: the attempt is alive until its pod has gone, which is soon."""
+    started(pods, _DEAF, grace_s=2.0, outputs=("model",))
+    job, pod = site.at("batch/v1", "jobs", pods._shelf.name("job.1")), site.pod("job.1")["metadata"]["name"]
+    site.ask("DELETE", f"{job}?propagationPolicy=Background")
+    wait_until(lambda: not pods.status("job.1").alive, 30)
+    wait_until(lambda: pod not in [found["metadata"]["name"] for found in site.pods() if found["status"]["phase"] == "Running"], 5)
+
+
 def test_job_deleted_by_hand(site: Site, pods: KubernetesRuntime):
     """An attempt whose Job somebody deleted is not alive once its pod is gone."""
     started(pods, _GOES_ON, grace_s=1.0)

@@ -102,14 +102,16 @@ def test_a_function(pods: KubernetesRuntime, work: Callable[..., Launch], publis
 
 
 def test_a_command_in_another_image(site: Site, runtimes: Runtimes, numbers: Any, published: Callable[[Exit], dict[str, str]]):
-    """Where the image need have no Python, ours work in the helper's image; metrics are read from the log."""
+    """Where the image need have no Python, ours work in the helper's image; metrics are read from the log, and what it used is seen."""
     runtime = runtimes(helper=site.image)
-    command = ["sh", "-c", 'cp /dla/in/train/numbers.csv "$DLA_OUT/model" && echo total=7']
+    command = ["sh", "-c", 'cp /dla/in/train/numbers.csv "$DLA_OUT/model" && echo total=7 && sleep 1']
     fields = {"inputs": {"train": numbers}, "outputs": ("model",), "metrics": {"total": r"total=(\d+)"}}
     submitted(runtime, small(command, image=site.pythonless, **fields), 60)
     found = ended(runtime, "job.1", 60)
     assert published(found) == {"numbers.csv": "1\n2\n4\n"}
     assert found.metrics == {"total": 7.0}
+    assert 0 < found.peaks["memory"] < 0.25
+    assert found.peaks["cpu_s"] > 0
 
 
 @pytest.mark.parametrize("site", REAL, indirect=True)
