@@ -128,7 +128,7 @@ def _local(reach: Reach, recorded: Attempt, launch: Launch, root: Path) -> Rerun
 
 
 def _contained(reach: Reach, place: PlaceSpec, recorded: Attempt, launch: Launch, root: Path) -> Rerun:
-    from airflow_dla.runtime.docker.ground import INSIDE  # noqa: PLC0415 - only where there is such a place
+    from airflow_dla.runtime.command import JOB_DIR  # noqa: PLC0415 - only where there is such a place
     from airflow_dla.runtime.docker.runtime import DockerRuntime  # noqa: PLC0415 - as above
     from airflow_dla.runtime.docker.shared_ground import SharedGround  # noqa: PLC0415 - as above
 
@@ -139,7 +139,7 @@ def _contained(reach: Reach, place: PlaceSpec, recorded: Attempt, launch: Launch
     runtime = DockerRuntime(engine, place, node=settings.node_of(place), workspace=uuid.uuid4().hex, ground=ground)
     label = launch.job.attempt
     folder = root / label / "dla"
-    return Rerun(recorded=recorded, runtime=runtime, launch=launch, folder=folder, seen=INSIDE, done=lambda: runtime.collect(label))
+    return Rerun(recorded=recorded, runtime=runtime, launch=launch, folder=folder, seen=JOB_DIR, done=lambda: runtime.collect(label))
 
 
 def _engine(settings: Settings, grant: Grant) -> PlaceSpec:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import launches
 import pytest
 from cluster_runtime import closed, runtime_at
 from clusters import Site
@@ -23,10 +24,16 @@ from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.runtime.local import LocalRuntime
-from airflow_dla.specs import PlaceSpec
+from airflow_dla.specs import JobFile, PlaceSpec
 
 #: Makes the runtime of a site, as one more process would; all are closed with the test.
 Runtimes = Callable[..., KubernetesRuntime]
+
+
+@pytest.fixture(scope="session")
+def job() -> Callable[..., JobFile]:
+    """Return a function that makes a job which nobody runs."""
+    return launches.job
 
 
 @pytest.fixture

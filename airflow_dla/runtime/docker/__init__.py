@@ -6,17 +6,15 @@ the local place; what differs is who holds its limits, and where its files lie.
 What is decided, as functions of values that never touch an engine:
 
 ``facts``
-    what an engine, an image and the helper beside a job said, as values.
+    what an engine and an image said, as values.
 ``policy``
     what a place refuses: images, host folders, volumes, settings of the engine.
-``images`` · ``volumes`` · ``overrides``
-    how those three are written, and what a policy's words for them mean.
+``volumes`` · ``overrides``
+    how those two are written.
 ``body``
     the request that makes a container, and the one that changes it while it runs.
-``command``
-    command line and environment of what runs in it.
-``conclude`` · ``starting``
-    how an attempt ended, from what the engine, the job and the helper said; why it could not start.
+
+What it has in common with every place that runs images is in `airflow_dla.runtime`.
 
 What touches the engine and this host:
 
@@ -31,9 +29,9 @@ What touches the engine and this host:
     holds those to a grant of disk.
 ``nodes``
     the engine's machine as a node, less what others use of it.
-``logs`` · ``kept_logs`` · ``readings`` · ``interpreters`` · ``entering``
-    logs that outlive their container, standard error told apart in them, metrics read from
-    them, which images have a Python, commands inside a running container.
+``logs`` · ``kept_logs`` · ``interpreters`` · ``entering``
+    logs that outlive their container, standard error told apart in them, which images have a
+    Python, commands inside a running container.
 ``runtime``
     the contract of `airflow_dla.runtime.contract`, made of all these.
 

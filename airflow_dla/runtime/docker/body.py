@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import LaunchRefused
+from airflow_dla.runtime.command import AGENTS_DIR, JOB_DIR, environment
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.command import AGENTS_DIR, JOB_DIR, environment
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
 from airflow_dla.runtime.docker.overrides import TOP, asked, capability
 from airflow_dla.runtime.docker.policy import image_of
@@ -109,7 +109,7 @@ def body(
     init = {"Init": facts.has_init and AGENTS_DIR not in argv[:2]}
     host = init | {key: value for key, value in settings.items() if key not in TOP}
     all_mounts = [dict(mount) for mount in mounts] + [volume.mount() for volume in volumes(launch.volumes)]
-    made = environment(launch, image)
+    made = environment(launch, image.env)
     if stdin and launch.secrets:
         made["DLA_SECRETS"] = ",".join(sorted(launch.secrets))  # the names of those that must come: a broken connection looks like none
     return {

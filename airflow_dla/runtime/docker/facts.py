@@ -1,4 +1,4 @@
-"""What an engine, an image and the helper beside a job said: values to decide from."""
+"""What an engine and an image say of themselves: values to decide from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
-
-from airflow_dla.specs import ArtifactRef, ExitReason
 
 #: What an engine takes for the PATH of an image that names none.
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -133,49 +131,3 @@ class Image:
 def _variable(entry: str) -> tuple[str, str]:
     name, _, value = entry.partition("=")
     return name, value
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A stop that is wanted.
-
-    Parameters
-    ----------
-    reason : `ExitReason`
-    at : float
-        When, in the seconds of whoever keeps it: a clock that nobody sets.
-    why : str
-        What the job did, where that is the reason.
-    grace_s : float or None
-        Seconds until it is killed; the job's own grace where None.
-    """
-
-    reason: ExitReason
-    at: float
-    why: str = ""
-    grace_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """What the helper beside a job said when it had published.
-
-    Parameters
-    ----------
-    outputs : mapping of output to `ArtifactRef`
-    peaks : mapping of resource to float
-        Most memory held, GiB; CPU seconds used.
-    error : pair of str or None
-        Reason and message of what went wrong before or after the work.
-    """
-
-    outputs: Mapping[str, ArtifactRef] = field(default_factory=dict)
-    peaks: Mapping[str, float] = field(default_factory=dict)
-    error: tuple[str, str] | None = None
-
-    @classmethod
-    def from_mapping(cls, found: Mapping[str, Any]) -> Self:
-        """Read ``published.json``, or ``fetched.json`` of what could not be fetched."""
-        outputs = {name: ArtifactRef.from_mapping(ref) for name, ref in (found.get("outputs") or {}).items()}
-        error = found.get("error")
-        return cls(outputs, dict(found.get("peaks") or {}), None if error is None else (str(error[0]), str(error[1])))

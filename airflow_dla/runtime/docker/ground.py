@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.facts import Staged, Stop
+from airflow_dla.runtime.facts import Staged, Stop
 from airflow_dla.specs import ExitReason, Grant, JobFile
 
-#: Where a container finds its job and our runner.
-INSIDE: Final = "/dla"
-RUNNER: Final = "/opt/dla/agents"
+#: Where a container finds secrets that are files.
 SECRETS: Final = "/run/secrets"
 
 #: An attempt's label: it names folders and volumes.
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
-#: What a job finds in `INSIDE`.
-FOLDERS: Final = ("in", "out", "code", "checkpoint", "checkpoints", "tmp")
-
 #: A bind mount as the engine's API writes it.
 Mount = Mapping[str, Any]
 
@@ -104,17 +99,3 @@ class Ground(Protocol):
 
     def log(self, attempt: str) -> Path:
         """Return where an attempt's log is kept once its container is gone."""
-
-
-def needs_mate(job: JobFile, mounted: Collection[str]) -> bool:
-    """Whether anything is to be fetched, kept or published: a plain command may need nothing.
-
-    Parameters
-    ----------
-    job : `JobFile`
-    mounted : collection of str
-        Inputs that the container sees straight from the store.
-    """
-    named = " ".join([*job.entrypoint.command, *map(str, job.args.values())])
-    keeps = job.entrypoint.function is not None or "{checkpoint}" in named
-    return bool(keeps or job.outputs or job.code or job.inputs.keys() - set(mounted))

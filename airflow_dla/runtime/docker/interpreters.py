@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 
-from airflow_dla.runtime.docker.command import python_candidates
+from airflow_dla.runtime.command import PYTHONS
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.facts import Image
 
@@ -39,3 +39,14 @@ class Interpreters:
             return next((path for path in python_candidates(image) if self._engine.has_file(container, path)), None)
         finally:
             self._engine.remove(container, force=True)
+
+
+def python_candidates(image: Image) -> tuple[str, ...]:
+    """Return where to look for a Python in an image, in the order of its PATH.
+
+    Examples
+    --------
+    >>> python_candidates(Image(id="sha256:1", path=("/opt/bin", "/usr/bin")))
+    ('/opt/bin/python3', '/usr/bin/python3', '/opt/bin/python', '/usr/bin/python')
+    """
+    return tuple(f"{folder.rstrip('/')}/{name}" for name in PYTHONS for folder in image.path)

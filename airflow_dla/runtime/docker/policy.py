@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec, LaunchRefused
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.images import is_allowed
 from airflow_dla.runtime.docker.overrides import asked, capability
 from airflow_dla.runtime.docker.volumes import Volume, is_in, overlap, volumes
+from airflow_dla.runtime.images import is_allowed
 from airflow_dla.specs import PlaceSpec
 
 #: Folders that hand over the host: each, what is in it and what it is in must be allowed word for word.

@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from airflow_dla.errors import JobLost, LaunchRefused, NotReady
+from airflow_dla.runtime import command
+from airflow_dla.runtime.conclude import GONE, TAIL, conclude
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
-from airflow_dla.runtime.docker import body, command, policy
-from airflow_dla.runtime.docker.conclude import conclude
+from airflow_dla.runtime.docker import body, policy
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.facts import Image, Staged, Stop
-from airflow_dla.runtime.docker.ground import RUNNER, Ground, Mount
+from airflow_dla.runtime.docker.facts import Image
+from airflow_dla.runtime.docker.ground import Ground, Mount
 from airflow_dla.runtime.docker.interpreters import Interpreters
 from airflow_dla.runtime.docker.listings import Summary
 from airflow_dla.runtime.docker.logs import Logs
-from airflow_dla.runtime.docker.readings import readings
+from airflow_dla.runtime.facts import Staged, Stop
+from airflow_dla.runtime.readings import readings
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
 #: Followers of one process share a look at the engine that is no older than this, seconds; just after a launch a newer one.
@@ -28,13 +30,10 @@ _NEWER_S: Final = 0.015
 _JUST_S: Final = 1.0
 #: Who runs a container's program where the worker is root and the place names nobody: no user of any host.
 _NOBODY: Final = (65532, 65532)
-#: Bytes of the end of a log in which the reason of a failure is looked for.
-_TAIL: Final = 16_384
 _SLICE: Final = 1 << 20
 _GIB: Final = 2**30
 #: Ends that one process remembers.
 _ENDS: Final = 1024
-_GONE: Final = "its container is gone and left no word: somebody removed it, or the engine lost its data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +335,7 @@ class DockerRuntime:
         if staged is None:
             return Status(alive=True, note="its last checkpoint is kept")
         reason = ExitReason.LOST if stop is None else stop.reason
-        return Status(alive=False, exit=Exit(reason=reason, message=_GONE, peaks=staged.peaks))
+        return Status(alive=False, exit=Exit(reason=reason, message=GONE, peaks=staged.peaks))
 
     def _press(self, found: Summary, job: JobFile, stop: Stop | None) -> None:
         """End what has had its time: the stop signal once, the kill when its grace is over."""
@@ -375,7 +374,7 @@ class DockerRuntime:
     def _last_look(self, found: Summary, job: JobFile) -> _Ended:
         document = found.document or self.engine.inspect(found.id)
         state = {} if document is None else document["State"]
-        alone = document is not None and RUNNER not in (document["Config"]["Cmd"] or ())
-        tail = self.engine.tail(found.id, _TAIL) if state.get("ExitCode") else b""
+        alone = document is not None and command.AGENTS_DIR not in (document["Config"]["Cmd"] or ())
+        tail = self.engine.tail(found.id, TAIL) if state.get("ExitCode") else b""
         metrics = readings(job.metrics if alone else {}, self._logs.whole(found))
         return _Ended(found=replace(found, document=None), state=state, tail=tail, metrics=metrics)

@@ -20,10 +20,11 @@ from typing import Any, Final
 
 import airflow_dla
 from airflow_dla.errors import InvalidSpec, LaunchRefused, NotReady
+from airflow_dla.runtime.command import AGENTS_DIR, FOLDERS, JOB_DIR, needs_mate
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.detached import is_locked, lives, locked, read_keeper, spawn
-from airflow_dla.runtime.docker.facts import Staged, Stop
-from airflow_dla.runtime.docker.ground import FOLDERS, INSIDE, LABEL, RUNNER, SECRETS, Mount, needs_mate
+from airflow_dla.runtime.docker.ground import LABEL, SECRETS, Mount
+from airflow_dla.runtime.facts import Staged, Stop
 from airflow_dla.runtime.files import read_json, write_once, write_whole
 from airflow_dla.runtime.processes import signal_if
 from airflow_dla.specs import ArtifactRef, ExitReason, Grant, JobFile
@@ -101,9 +102,9 @@ class SharedGround:
         if _has_mate(job, mounted):
             self._fetch(folder, job, mounted, owner)
         return [
-            _bind(folder / "dla", INSIDE),
-            _bind(Path(airflow_dla.__file__).parent / "agents", RUNNER, read_only=True),
-            *(_bind(path, f"{INSIDE}/in/{name}", read_only=True) for name, path in mounted.items()),
+            _bind(folder / "dla", JOB_DIR),
+            _bind(Path(airflow_dla.__file__).parent / "agents", AGENTS_DIR, read_only=True),
+            *(_bind(path, f"{JOB_DIR}/in/{name}", read_only=True) for name, path in mounted.items()),
         ]
 
     def hand_over(self, attempt: str, secrets: Mapping[str, str], owner: tuple[int, int]) -> Mount:

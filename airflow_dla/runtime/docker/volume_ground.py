@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec, LaunchRefused, NotReady, PlaceUnavailable
+from airflow_dla.runtime.command import AGENTS_DIR, FOLDERS, JOB_DIR, needs_mate
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker import body, kept_logs, policy
 from airflow_dla.runtime.docker.archives import Entry
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.facts import Staged, Stop
-from airflow_dla.runtime.docker.ground import FOLDERS, INSIDE, LABEL, RUNNER, SECRETS, Mount, needs_mate
+from airflow_dla.runtime.docker.ground import LABEL, SECRETS, Mount
 from airflow_dla.runtime.docker.mates import CONTROL, Mates, package
 from airflow_dla.runtime.docker.shelves import Shelves
+from airflow_dla.runtime.facts import Staged, Stop
 from airflow_dla.specs import ExitReason, Grant, JobFile, PlaceSpec
 
 #: A submit waits so long for a mate that may be quick, and looks so often.
@@ -112,8 +113,8 @@ class VolumeGround:
         if runs:
             self._fetch(job)
         return [
-            _volume(self._name(attempt), INSIDE),
-            _volume(self._name(attempt, "agents"), RUNNER, read_only=True),
+            _volume(self._name(attempt), JOB_DIR),
+            _volume(self._name(attempt, "agents"), AGENTS_DIR, read_only=True),
         ]
 
     def hand_over(self, attempt: str, secrets: Mapping[str, str], owner: tuple[int, int]) -> Mount:
@@ -283,7 +284,7 @@ class VolumeGround:
         attempt, job = launch.job.attempt, launch.job
         image = self._mates.image(policy.image_of(launch, self.place), runs=runs)
         mounts = [_volume(self._shelves.make(self._name(attempt), attempt, "data").name, f"{CONTROL}/dla")]
-        mounts += [_volume(self._shelves.make(self._name(attempt, "agents"), attempt, "agents").name, RUNNER)]
+        mounts += [_volume(self._shelves.make(self._name(attempt, "agents"), attempt, "agents").name, AGENTS_DIR)]
         if launch.secrets:
             options = {"type": "tmpfs", "device": "tmpfs", "o": "size={},mode=0700,uid={},gid={}".format(_SECRETS_SIZE, *owner)}
             mounts += [_volume(self._shelves.make(self._name(attempt, "secrets"), attempt, "secrets", driver=options).name, SECRETS)]
@@ -294,7 +295,7 @@ class VolumeGround:
         inside += [Entry(path="dla/job.json", data=written, mode=0o644, owner=owner)]
         files = [Entry(path=CONTROL.strip("/"), mode=0o700), *(_below(CONTROL, entry) for entry in inside)]
         last = Entry(path=f"{CONTROL}/job.json".strip("/"), data=written)
-        self._mates.fill(attempt, [*files, *package(("agents",), RUNNER.removesuffix("/agents").strip("/"))], last, runs=runs)
+        self._mates.fill(attempt, [*files, *package(("agents",), AGENTS_DIR.removesuffix("/agents").strip("/"))], last, runs=runs)
 
     def _fetch(self, job: JobFile) -> None:
         """See that a mate fetches; an error of fetching is the attempt's end, and not ours to raise."""

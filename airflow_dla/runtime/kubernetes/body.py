@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.facts import Stop
 from airflow_dla.runtime.docker.policy import image_of
+from airflow_dla.runtime.facts import Stop
 from airflow_dla.runtime.kubernetes import kueue, names, pods
 from airflow_dla.runtime.kubernetes.bundle import ARCHIVE, Bundle
 from airflow_dla.runtime.kubernetes.facts import MAIN

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from airflow_dla.errors import NotFound, NotReady, PlaceUnavailable, StoreUnavailable
-from airflow_dla.runtime.docker.facts import Staged
+from airflow_dla.runtime.facts import Staged
 from airflow_dla.runtime.kubernetes.facts import FETCH, MATE, Pod
 from airflow_dla.runtime.kubernetes.freight import Freight
 from airflow_dla.runtime.kubernetes.pods import Needs

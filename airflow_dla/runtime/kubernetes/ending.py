@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from airflow_dla.runtime.docker.conclude import conclude, finite
-from airflow_dla.runtime.docker.facts import Staged, Stop
-from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, Condition, Container, Document, Pod, conditions, seconds
+from airflow_dla.runtime.conclude import conclude, finite
+from airflow_dla.runtime.facts import Staged, Stop, seconds
+from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, Condition, Container, Document, Pod, conditions
 from airflow_dla.specs import Exit, ExitReason, JobFile
 
 #: Reasons of the condition DisruptionTarget, and of a pod's status: what happened, in words, and what kind of end it is.
@@ -120,7 +120,7 @@ def concluded(
     job : `JobFile`
     found : `Ending`
     stop, hard, said, tail, metrics, staged, image
-        As `airflow_dla.runtime.docker.conclude.conclude` takes them.
+        As `airflow_dla.runtime.conclude.conclude` takes them.
     peaks : mapping of resource to float
         What it used, as `usage` has it; what the helper beside it says counts more.
     """

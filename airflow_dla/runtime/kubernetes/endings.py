@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_dla.errors import NotFound
-from airflow_dla.runtime.docker.facts import Stop
-from airflow_dla.runtime.docker.readings import lines_of, readings
+from airflow_dla.runtime.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
@@ -21,6 +20,7 @@ from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import Needs
 from airflow_dla.runtime.kubernetes.shelf import Shelf
 from airflow_dla.runtime.kubernetes.usage import Usage, told
+from airflow_dla.runtime.readings import lines_of, readings
 from airflow_dla.specs import Exit, ExitReason, JobFile
 
 #: Lines, and bytes, of the end of a log in which the reason of a failure is looked for.

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, Self
 
-from airflow_dla.runtime.docker.facts import Stop
+from airflow_dla.runtime.facts import Stop, seconds
 from airflow_dla.runtime.kubernetes import names
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
 
@@ -220,17 +219,6 @@ def _deleted_at(metadata: Document) -> float | None:
     """Return when a deletion was asked for; the API says when it is due."""
     due = metadata.get("deletionTimestamp")
     return None if not due else seconds(due) - float(metadata.get("deletionGracePeriodSeconds") or 0)
-
-
-def seconds(written: object) -> float:
-    """Return a time as the API writes it, in seconds since the epoch; 0 for never.
-
-    Examples
-    --------
-    >>> seconds("1970-01-01T00:01:00Z"), seconds(None)
-    (60.0, 0.0)
-    """
-    return datetime.fromisoformat(written).timestamp() if isinstance(written, str) and written else 0.0
 
 
 # --- what a Job remembers ------------------------------------------------------------

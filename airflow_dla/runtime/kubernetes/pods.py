@@ -21,10 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from airflow_dla.runtime import command
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker import command
-from airflow_dla.runtime.docker.facts import Image
-from airflow_dla.runtime.docker.ground import FOLDERS, needs_mate
 from airflow_dla.runtime.docker.overrides import capability
 from airflow_dla.runtime.kubernetes import bundle, limits, names
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, MATE
@@ -72,7 +70,7 @@ class Needs:
     @classmethod
     def of(cls, job: JobFile) -> Needs:
         """Return what a job needs: secrets are variables here, and metrics are read from the log."""
-        return cls(runner=job.entrypoint.function is not None or job.part is not None, mate=needs_mate(job, ()))
+        return cls(runner=job.entrypoint.function is not None or job.part is not None, mate=command.needs_mate(job, ()))
 
     @property
     def ours(self) -> bool:
@@ -199,7 +197,7 @@ def _ids(user: str) -> tuple[int, int]:
 
 def environment(launch: Launch, secret: str) -> list[dict[str, Any]]:
     """Return the environment of a job's container: secrets by the name of the Secret that holds them, never by value."""
-    found = command.environment(launch, Image(id=""))
+    found = command.environment(launch, {})
     if limits.has_devices(launch.job.grant):
         # The device plugin says which; what a pod says would come after it.
         found.pop("NVIDIA_VISIBLE_DEVICES", None)
@@ -263,7 +261,8 @@ def _mounts(place: PlaceSpec, needs: Needs, name: str) -> list[dict[str, Any]]:
     if not needs.mate:
         # Nobody of ours makes these folders, so the node does.
         found += [
-            {"name": _FILES, "mountPath": f"{command.JOB_DIR}/{folder}", **_within(place, name, f"dla/{folder}")} for folder in FOLDERS
+            {"name": _FILES, "mountPath": f"{command.JOB_DIR}/{folder}", **_within(place, name, f"dla/{folder}")}
+            for folder in command.FOLDERS
         ]
     if needs.runner and needs.mate:
         found.append({"name": _FILES, "mountPath": command.AGENTS_DIR, **_within(place, name, "agents"), "readOnly": True})

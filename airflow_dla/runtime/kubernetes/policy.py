@@ -13,8 +13,8 @@ from airflow_dla.errors import InvalidSpec, LaunchRefused
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker import policy as engines
 from airflow_dla.runtime.docker import volumes as folders
-from airflow_dla.runtime.docker.images import is_allowed
 from airflow_dla.runtime.docker.overrides import capability
+from airflow_dla.runtime.images import is_allowed
 from airflow_dla.runtime.kubernetes.overrides import asked
 from airflow_dla.runtime.kubernetes.volumes import Volume, volumes
 from airflow_dla.specs import PlaceSpec

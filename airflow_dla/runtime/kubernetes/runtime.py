@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from airflow_dla.errors import Conflict, LaunchRefused, NotFound, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
-from airflow_dla.runtime.docker.facts import Stop
+from airflow_dla.runtime.facts import Stop, seconds
 from airflow_dla.runtime.kubernetes import body, names, policy, resizing
 from airflow_dla.runtime.kubernetes.bundle import bundle
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.endings import Endings
-from airflow_dla.runtime.kubernetes.facts import MAIN, MATE, Document, Pod, conditions, exit_of, job_of, seconds, stop_of
+from airflow_dla.runtime.kubernetes.facts import MAIN, MATE, Document, Pod, conditions, exit_of, job_of, stop_of
 from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import PUBLISH_S, Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons

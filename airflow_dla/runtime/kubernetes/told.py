@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from airflow_dla.runtime.docker.facts import Staged
+from airflow_dla.runtime.facts import Staged
 
 #: Kinds of offers.
 OUTPUTS, CHECKPOINT = "outputs", "checkpoint"

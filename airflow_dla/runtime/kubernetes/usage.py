@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_dla.errors import DlaError
+from airflow_dla.runtime.facts import seconds
 from airflow_dla.runtime.kubernetes.cluster import Cluster
-from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod, seconds
+from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod
 from airflow_dla.runtime.kubernetes.quantities import quantities
 
 _GIB: Final = 2**30

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from airflow_dla.errors import DlaError, InvalidSpec, JobLost, LaunchRefused, NotReady
-from airflow_dla.runtime.docker.starting import why_not_started
-from airflow_dla.runtime.kubernetes.facts import MAIN, Container, Document, Pod, seconds
+from airflow_dla.runtime.facts import seconds
+from airflow_dla.runtime.kubernetes.facts import MAIN, Container, Document, Pod
 from airflow_dla.runtime.kubernetes.quantities import quantity
+from airflow_dla.runtime.starting import why_not_started
 from airflow_dla.specs import ExitReason
 
 

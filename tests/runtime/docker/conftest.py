@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import launches
 import pytest
 from docker_daemon import Engine as DockerEngine
 
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
-from airflow_dla.specs import Grant, JobFile, PlaceSpec
-from airflow_dla.specs.agents import Entrypoint
+from airflow_dla.specs import JobFile, PlaceSpec
 
 
 @pytest.fixture(scope="session")
@@ -87,28 +87,9 @@ def place() -> Callable[..., PlaceSpec]:
 
 
 @pytest.fixture(scope="session")
-def job() -> Callable[..., JobFile]:
-    """Return a function that makes a job of an entrypoint, amounts and other fields."""
-
-    def make(
-        entrypoint: Any = ("python", "train.py"), amounts: dict[str, float] | None = None, ids: dict[str, Any] | None = None, **fields: Any
-    ) -> JobFile:
-        granted = {"cpu": 1.5, "memory": 0.5} if amounts is None else amounts
-        grant = Grant(id="0d9f.2", node="gpu1", amounts=granted, **(ids or {}))
-        given: dict[str, Any] = {"store": "file:///nowhere", "checkpoint": "0d9f", "nonce": "n0nce", "grace_s": 4.5, **fields}
-        return JobFile(attempt="0d9f.2", entrypoint=Entrypoint.parse(entrypoint, "entrypoint"), grant=grant, **given)
-
-    return make
-
-
-@pytest.fixture(scope="session")
 def launch(job: Callable[..., JobFile]) -> Callable[..., Launch]:
     """Return a function that makes a launch, of a default job unless it is given one."""
-
-    def make(**fields: Any) -> Launch:
-        return Launch(**{"job": job(), "image": "python:3.12", "labels": {"dag": "digits", "task": "train"}, **fields})
-
-    return make
+    return lambda **fields: launches.launch(fields.pop("job", None) or job(), **fields)
 
 
 def until(true: Callable[[], Any], timeout_s: float = 20.0) -> Any:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime import Launch
+from airflow_dla.runtime.command import AGENTS_DIR
 from airflow_dla.runtime.docker.body import body, can_resize, labels, limits_text, name, resources, update, without_disk_limit
-from airflow_dla.runtime.docker.command import AGENTS_DIR
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
 from airflow_dla.specs import Grant, PlaceSpec
 

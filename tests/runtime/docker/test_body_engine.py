@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_dla.errors import LaunchRefused
+from airflow_dla.runtime.command import argv
 from airflow_dla.runtime.docker.body import body, update
-from airflow_dla.runtime.docker.command import argv
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.policy import refuse
-from airflow_dla.runtime.docker.starting import why_not_started
+from airflow_dla.runtime.starting import why_not_started
 from airflow_dla.specs import Grant
 
 from .conftest import until

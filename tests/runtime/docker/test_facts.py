@@ -1,8 +1,8 @@
-"""What engines, images and helpers say, read as values."""
+"""What engines and images say, read as values."""
 
 from __future__ import annotations
 
-from airflow_dla.runtime.docker.facts import DEFAULT_PATH, EngineFacts, Image, Staged
+from airflow_dla.runtime.docker.facts import DEFAULT_PATH, EngineFacts, Image
 
 INFO = {
     "Name": "vm", "NCPU": 2, "MemTotal": 25276514304, "Runtimes": {"runc": {"path": "runc"}, "nvidia": {"path": "n"}},
@@ -48,11 +48,3 @@ def test_image_without_config():
 def test_image_path():
     """Folders of a PATH that are not absolute are not looked into."""
     assert Image.from_inspect({"Id": "x", "Config": {"Env": ["PATH=/a::b:/c"]}}).path == ("/a", "/c")
-
-
-def test_staged():
-    """What was published is references, and an error is its reason and message."""
-    digest = "sha256:" + "0" * 64
-    staged = Staged.from_mapping({"outputs": {"model": {"dla": "artifact", "digest": digest}}, "peaks": {"memory": 1.5}, "error": None})
-    assert (staged.outputs["model"].digest, staged.peaks, staged.error) == (digest, {"memory": 1.5}, None)
-    assert Staged.from_mapping({"error": ["lost", "the store is full"]}).error == ("lost", "the store is full")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import launches
 import pytest
 from fakes.kubernetes_api import FakeCluster, ScriptedKubelet
 from fixtures_kubernetes import ClusterAccess
@@ -13,8 +14,7 @@ from kubernetes_jobs import connected
 
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes.cluster import Cluster
-from airflow_dla.specs import Grant, JobFile, PlaceSpec
-from airflow_dla.specs.agents import Entrypoint
+from airflow_dla.specs import JobFile, PlaceSpec
 
 
 @pytest.fixture(scope="session")
@@ -29,27 +29,14 @@ def place() -> Callable[..., PlaceSpec]:
 
 @pytest.fixture(scope="session")
 def job() -> Callable[..., JobFile]:
-    """Return a function that makes a job of an entrypoint, amounts and other fields."""
-
-    def make(entrypoint: Any = ("python", "train.py"), amounts: dict[str, float] | None = None, **fields: Any) -> JobFile:
-        granted = {"cpu": 1.5, "memory": 0.5} if amounts is None else amounts
-        given: dict[str, Any] = {
-            "attempt": "0d9f.2", "store": "file:///nowhere", "checkpoint": "0d9f", "nonce": "n0nce", "grace_s": 4.5,
-            "grant": Grant(id="0d9f.2", node="k8s.gpu-7", amounts=granted), **fields,
-        }  # fmt: skip
-        return JobFile(entrypoint=Entrypoint.parse(entrypoint, "entrypoint"), **given)
-
-    return make
+    """Return a function that makes a job on a node of a cluster."""
+    return partial(launches.job, node="k8s.gpu-7")
 
 
 @pytest.fixture(scope="session")
 def launch(job: Callable[..., JobFile]) -> Callable[..., Launch]:
     """Return a function that makes a launch, of a default job unless it is given one."""
-
-    def make(**fields: Any) -> Launch:
-        return Launch(**{"job": job(), "image": "python:3.12", "labels": {"dag": "digits", "task": "train"}, **fields})
-
-    return make
+    return lambda **fields: launches.launch(fields.pop("job", None) or job(), **fields)
 
 
 @pytest.fixture

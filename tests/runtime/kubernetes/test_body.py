@@ -15,7 +15,7 @@ from runtime.kubernetes.schemas import VERSIONS, check
 
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime import Launch
-from airflow_dla.runtime.docker.facts import Stop
+from airflow_dla.runtime.facts import Stop
 from airflow_dla.runtime.kubernetes import body, names, pods
 from airflow_dla.runtime.kubernetes.bundle import Bundle
 from airflow_dla.specs import Exit, ExitReason, Grant, Part, PlaceSpec

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_dla.runtime.docker.facts import Staged, Stop
+from airflow_dla.runtime.facts import Staged, Stop
 from airflow_dla.runtime.kubernetes.ending import concluded, ending
 from airflow_dla.runtime.kubernetes.facts import Pod
 from airflow_dla.specs import ArtifactRef, Exit, ExitReason

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from airflow_dla.runtime.docker.facts import Stop
+from airflow_dla.runtime.facts import Stop, seconds
 from airflow_dla.runtime.kubernetes import names
-from airflow_dla.runtime.kubernetes.facts import Pod, exit_of, granted_of, job_of, seconds, stop_of
+from airflow_dla.runtime.kubernetes.facts import Pod, exit_of, granted_of, job_of, stop_of
 from airflow_dla.specs import Exit, ExitReason, Grant
 
 Make = Callable[..., Any]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_dla.errors import JobLost, LaunchRefused, NotReady
+from airflow_dla.runtime.facts import seconds
 from airflow_dla.runtime.kubernetes import pods
-from airflow_dla.runtime.kubernetes.facts import Pod, seconds
+from airflow_dla.runtime.kubernetes.facts import Pod
 from airflow_dla.runtime.kubernetes.waiting import Outlook, Wait, trouble, waiting
 
 MADE = "2026-11-23T02:00:00Z"

@@ -10,11 +10,10 @@ import math
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-from airflow_dla.runtime.docker.facts import Staged, Stop
-from airflow_dla.runtime.docker.starting import why_not_started
+from airflow_dla.runtime.facts import Staged, Stop, seconds
+from airflow_dla.runtime.starting import why_not_started
 from airflow_dla.specs import Exit, ExitReason, JobFile
 from airflow_dla.specs.values import remark
 
@@ -22,6 +21,9 @@ from airflow_dla.specs.values import remark
 OUT_OF_MEMORY: Final = (b"CUDA out of memory", b"DefaultCPUAllocator: can't allocate memory", b"MemoryError", b"std::bad_alloc")
 #: Signals by which a program ends itself; any other comes from outside.
 CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+#: Bytes of the end of a log in which the reason of a failure is looked for.
+TAIL: Final = 16_384
+GONE: Final = "its container is gone and left no word: somebody removed it, or the engine lost its data"
 
 _SIGNALLED: Final = 128
 _NOT_EXECUTABLE: Final = 126
@@ -31,7 +33,6 @@ _UNSEEN: Final = 255
 #: How the init that an engine puts before a program says that it could not start it.
 _INIT: Final = "[FATAL tini"
 _SHOWN: Final = 300
-_TAIL: Final = 16_384
 _MORE_MEMORY: Final = "ask for more memory or make batches smaller"
 
 
@@ -197,7 +198,7 @@ def _memory(end: _Ending) -> str:
 
 def _unstarted(end: _Ending) -> tuple[ExitReason, str]:
     if not end.failed:
-        return ExitReason.LOST, "its container is gone and left no word: somebody removed it, or the engine lost its data"
+        return ExitReason.LOST, GONE
     return _refused(end, end.failed)
 
 
@@ -264,7 +265,7 @@ def last_line(tail: bytes) -> str:
     >>> last_line(b"Traceback\nValueError: no\n::dla:n0nce::{}\n\n")
     'ValueError: no'
     """
-    lines = [line.strip() for line in tail[-_TAIL:].decode("utf-8", "replace").splitlines() if "::dla:" not in line]
+    lines = [line.strip() for line in tail[-TAIL:].decode("utf-8", "replace").splitlines() if "::dla:" not in line]
     return next((line[:_SHOWN] for line in reversed(lines) if line), "")
 
 
@@ -281,16 +282,3 @@ def last_values(said: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a mapping that a job or its helper said; what is none is left out."""
     return {name: float(value) for name, value in values.items() if isinstance(value, (int, float)) and math.isfinite(value)}
-
-
-def seconds(written: object) -> float:
-    """Return a time as engines write it, in seconds since the epoch; 0 for never.
-
-    Examples
-    --------
-    >>> seconds("1970-01-01T00:01:00.123456789Z"), seconds("1970-01-01T01:00:00+01:00"), seconds("0001-01-01T00:00:00Z")
-    (60.123456, 0.0, 0.0)
-    """
-    if not isinstance(written, str) or not written or written.startswith("0001-"):
-        return 0.0
-    return datetime.fromisoformat(written).timestamp()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dla.runtime.docker.images import is_allowed, spellings
+from airflow_dla.runtime.images import is_allowed, spellings
 
 NAMES = st.from_regex(r"[g-z][a-z0-9]{0,8}(/[g-z][a-z0-9]{0,8})?(:[0-9.]{1,4})?", fullmatch=True)
 

@@ -9,26 +9,42 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.facts import Image
 from airflow_dla.specs import Grant, JobFile, UriRef
 
 #: Where the attempt's folder and the runner are mounted.
 JOB_DIR: Final = "/dla"
 AGENTS_DIR: Final = "/opt/dla/agents"
+#: What a job finds in its folder.
+FOLDERS: Final = ("in", "out", "code", "checkpoint", "checkpoints", "tmp")
 _SCRATCH: Final = f"{JOB_DIR}/tmp"  # noqa: S108 - the job's own folder
 
 _PLACE = re.compile(r"\{(inputs|outputs)\.([A-Za-z0-9._-]+)\}|\{(checkpoint|seed|threads)\}")
-_PYTHONS: Final = ("python3", "python")
+#: What a command calls a Python whichever it is, and images have it by.
+PYTHONS: Final = ("python3", "python")
 
 
 def needs_runner(job: JobFile, secrets: Mapping[str, str]) -> bool:
     """Return whether a job needs the runner in the container: a function, ranks to start, secrets to hand over, metrics to read."""
     return job.entrypoint.function is not None or job.part is not None or bool(secrets) or bool(job.metrics)
+
+
+def needs_mate(job: JobFile, mounted: Collection[str]) -> bool:
+    """Whether anything is to be fetched, kept or published: a plain command may need nothing.
+
+    Parameters
+    ----------
+    job : `JobFile`
+    mounted : collection of str
+        Inputs that the container sees straight from the store.
+    """
+    named = " ".join([*job.entrypoint.command, *map(str, job.args.values())])
+    keeps = job.entrypoint.function is not None or "{checkpoint}" in named
+    return bool(keeps or job.outputs or job.code or job.inputs.keys() - set(mounted))
 
 
 def refuse_without_python(job: JobFile, image: str) -> None:
@@ -45,17 +61,6 @@ def refuse_without_python(job: JobFile, image: str) -> None:
         )
     if job.part is not None:
         raise LaunchRefused(f"image {image!r} has no python3 on its PATH, which distributed= needs to start ranks; use an image with one")
-
-
-def python_candidates(image: Image) -> tuple[str, ...]:
-    """Return where to look for a Python in an image, in the order of its PATH.
-
-    Examples
-    --------
-    >>> python_candidates(Image(id="sha256:1", path=("/opt/bin", "/usr/bin")))
-    ('/opt/bin/python3', '/usr/bin/python3', '/opt/bin/python', '/usr/bin/python')
-    """
-    return tuple(f"{folder.rstrip('/')}/{name}" for name in _PYTHONS for folder in image.path)
 
 
 def threads(grant: Grant, cpus: int) -> int:
@@ -87,7 +92,7 @@ def argv(job: JobFile, python: str | None, *, runner: bool, cpus: int = 1) -> tu
         return (python, AGENTS_DIR, "inside", JOB_DIR)
     places = _places(job, cpus)
     words = [_fill(word, places) for word in job.entrypoint.command]
-    if python is not None and words[0] in _PYTHONS:
+    if python is not None and words[0] in PYTHONS:
         words[0] = python
     return (*words, *_flags(job.args, places))
 
@@ -123,11 +128,17 @@ def _fill(text: str, places: Mapping[str, str]) -> str:
     return _PLACE.sub(place, text)
 
 
-def environment(launch: Launch, image: Image) -> dict[str, str]:
+def environment(launch: Launch, image: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of a container: the image's, ours, the agent's; never a secret.
 
     Which GPUs are seen is the engine's to say: images that ask for all of them, as those
     with CUDA do, get those granted and no others, and neither can an agent's ``env``.
+
+    Parameters
+    ----------
+    launch : `Launch`
+    image : mapping of str
+        Variables of the image; empty where whoever starts the container adds ours to them.
 
     Returns
     -------
@@ -136,7 +147,7 @@ def environment(launch: Launch, image: Image) -> dict[str, str]:
     """
     job = launch.job
     found = {
-        **image.env,
+        **image,
         "HOME": _SCRATCH,
         "TMPDIR": _SCRATCH,
         # Libraries ask who they run as, and a uid that the image does not know has no name.

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_dla.agents import ending, runner
-from airflow_dla.runtime.docker import conclude as module
-from airflow_dla.runtime.docker.conclude import conclude, last_line, last_values, seconds
-from airflow_dla.runtime.docker.facts import Staged, Stop
+from airflow_dla.runtime import conclude as module
+from airflow_dla.runtime.conclude import conclude, last_line, last_values
+from airflow_dla.runtime.facts import Staged, Stop, seconds
 from airflow_dla.specs import ArtifactRef, Exit, ExitReason, Grant, JobFile
 from airflow_dla.specs.agents import Entrypoint
 
@@ -173,12 +173,6 @@ def test_could_not_start(end: Make):
 def test_gone(end: Make):
     """A container that is gone without a word is lost."""
     assert end({}).reason is ExitReason.LOST
-
-
-def test_times():
-    """Times have nanoseconds and zones; never is 0, and an end is not before its start."""
-    assert seconds("2026-11-22T23:00:00Z") == seconds("2026-11-23T00:00:00+01:00") == seconds("2026-11-22T23:00:00.000000001Z")
-    assert (seconds(NEVER), seconds(None), seconds("")) == (0.0, 0.0, 0.0)
 
 
 def test_end_before_start(end: Make):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from airflow_dla.runtime.docker.starting import why_not_started
+from airflow_dla.runtime.starting import why_not_started
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from airflow_dla.agents.protocol import JobFile as LocalJobFile
 from airflow_dla.agents.protocol import JobFolder
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime import Launch
-from airflow_dla.runtime.docker.command import argv, environment, needs_runner, python_candidates, refuse_without_python, threads
-from airflow_dla.runtime.docker.facts import Image
+from airflow_dla.runtime.command import argv, environment, needs_runner, refuse_without_python, threads
 from airflow_dla.specs import Grant, JobFile, UriRef
 from airflow_dla.specs.agents import Entrypoint
 
 Make = Callable[..., Any]
+#: Variables of an image with CUDA.
+IMAGE = {"PATH": "/opt/bin:/bin", "NVIDIA_VISIBLE_DEVICES": "all", "CUDA_VISIBLE_DEVICES": "3", "LANG": "C.UTF-8"}
 
 WORDS = st.one_of(
     st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=8),
@@ -68,7 +69,7 @@ def test_argv_is_the_local_one(job: JobFile):
 def test_environment_is_the_local_one(job: JobFile):
     """What the local place sets is set in a container, too, to the same values."""
     here = local_environment.environment(as_local(job), JobFolder(Path("/dla")), {}, {})
-    there = environment(Launch(job=job), Image(id="sha256:1"))
+    there = environment(Launch(job=job), {})
     assert {name: there.get(name) for name in here if name != "PATH"} == {name: value for name, value in here.items() if name != "PATH"}
 
 
@@ -102,7 +103,7 @@ def test_threads(job: Make):
     """Threads fit the CPUs granted, or those of the engine's host."""
     assert threads(job().grant, 8) == 2
     assert argv(job(("x", "{threads}"), amounts={}), None, runner=False, cpus=8) == ("x", "8")
-    assert "OMP_NUM_THREADS" not in environment(Launch(job=job(amounts={})), Image(id="sha256:1"))
+    assert "OMP_NUM_THREADS" not in environment(Launch(job=job(amounts={})), {})
 
 
 @pytest.mark.parametrize(
@@ -126,24 +127,19 @@ def test_without_python(job: Make):
         refuse_without_python(job("train:main"), "busybox")
 
 
-def test_python_candidates(image: Image):
-    """Every folder of the image's PATH is looked into, for python3 first."""
-    assert python_candidates(image) == ("/opt/bin/python3", "/bin/python3", "/opt/bin/python", "/bin/python")
-
-
-def test_environment(job: Make, image: Image):
+def test_environment(job: Make):
     """The image's variables stay, ours go before them, the agent's before ours; a secret is not among them."""
-    found = environment(Launch(job=job(env={"LANG": "de", "HOME": "/x"}), secrets={"TOKEN": "s3cr3t"}), image)
+    found = environment(Launch(job=job(env={"LANG": "de", "HOME": "/x"}), secrets={"TOKEN": "s3cr3t"}), IMAGE)
     assert (found["LANG"], found["HOME"], found["PATH"], found["TMPDIR"]) == ("de", "/x", "/opt/bin:/bin", "/dla/tmp")
     assert (found["DLA_IN"], found["DLA_OUT"], found["DLA_CHECKPOINT"]) == ("/dla/in", "/dla/out", "/dla/checkpoint")
     assert "TOKEN" not in found
 
 
-def test_gpus(job: Make, image: Image):
+def test_gpus(job: Make):
     """Whole GPUs are shown by the engine; of a share MPS is told how much of threads and memory."""
 
     def seen(**amounts: float) -> dict[str, str]:
-        return environment(Launch(job=job(amounts=amounts, ids={"gpu_ids": ("GPU-7",)})), image)
+        return environment(Launch(job=job(amounts=amounts, ids={"gpu_ids": ("GPU-7",)})), IMAGE)
 
     whole, share = seen(gpu=1.0), seen(gpu=0.25, gpu_memory=8.0)
     assert (whole["NVIDIA_VISIBLE_DEVICES"], whole["NVIDIA_DRIVER_CAPABILITIES"]) == ("GPU-7", "compute,utility")
