@@ -16,9 +16,9 @@ from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.command import AGENTS_DIR, JOB_DIR, environment
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
-from airflow_dla.runtime.docker.overrides import TOP, asked, capability
-from airflow_dla.runtime.docker.policy import image_of
-from airflow_dla.runtime.docker.volumes import volumes
+from airflow_dla.runtime.docker.overrides import TOP, asked
+from airflow_dla.runtime.docker.volumes import mount, volumes
+from airflow_dla.runtime.policy import image_of, kept_capabilities
 from airflow_dla.specs import Grant, PlaceSpec
 from airflow_dla.specs.grants import describe_amounts
 from airflow_dla.specs.resources import mig_profile
@@ -108,7 +108,7 @@ def body(
     # As the first process a program gets no signal that it has no handler for; our runner has.
     init = {"Init": facts.has_init and AGENTS_DIR not in argv[:2]}
     host = init | {key: value for key, value in settings.items() if key not in TOP}
-    all_mounts = [dict(mount) for mount in mounts] + [volume.mount() for volume in volumes(launch.volumes)]
+    all_mounts = [dict(own) for own in mounts] + [mount(volume) for volume in volumes(launch.volumes)]
     made = environment(launch, image.env)
     if stdin and launch.secrets:
         made["DLA_SECRETS"] = ",".join(sorted(launch.secrets))  # the names of those that must come: a broken connection looks like none
@@ -277,11 +277,10 @@ def without_disk_limit(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rights(place: PlaceSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
-    kept = [capability(found, "policy.capabilities") for found in place.policy.capabilities]
     return {
         "Privileged": bool(settings.get("Privileged", False)),
         "CapDrop": ["ALL"],
-        "CapAdd": list(dict.fromkeys([*kept, *settings.get("CapAdd", ())])),
+        "CapAdd": list(dict.fromkeys([*kept_capabilities(place), *settings.get("CapAdd", ())])),
         "SecurityOpt": ["no-new-privileges", *settings.get("SecurityOpt", ())],
     }
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.specs.values import boolean, integer, mapping, mapping_of, refuse_unknown, remark, sequence_of, text
+from airflow_dla.runtime.overrides import ENTRY, OURS, REQUEST, VOLUMES, Parse, capability, read, user
+from airflow_dla.specs.values import boolean, integer, mapping, mapping_of, remark, sequence_of, text
 
-Parse = Callable[[Any, str], Any]
-
-_USER: Final = re.compile(r"(0|[1-9]\d*):(0|[1-9]\d*)")
 _PAIR: Final = 2
-
-
-def _user(raw: object, where: str) -> str:
-    found = text(raw, where)
-    if not _USER.fullmatch(found):
-        raise InvalidSpec(f"{where} must be uid:gid in numbers, such as 1000:1000, got {found!r}; a name means another user in each image")
-    return found
-
-
-def capability(raw: object, where: str) -> str:
-    """Parse the name of a Linux capability, ``CAP_SYS_PTRACE`` or ``sys_ptrace``, as ``SYS_PTRACE``."""
-    return text(raw, where).upper().removeprefix("CAP_")
 
 
 def _device(raw: object, where: str) -> dict[str, str]:
@@ -80,44 +65,30 @@ SETTINGS: Final[Mapping[str, tuple[str, Parse]]] = MappingProxyType(
         "sysctls": ("Sysctls", mapping_of(text)),
         "tmpfs": ("Tmpfs", mapping_of(remark)),
         "ulimits": ("Ulimits", _ulimits),
-        "user": ("User", _user),
+        "user": ("User", user),
     }
 )
 
 #: Those that stand beside ``HostConfig``, not in it.
 TOP: Final = frozenset({"Hostname", "StopSignal", "User"})
 
-_REQUEST: Final = "it comes from what is granted: ask for it with request="
-_OURS: Final = "it is what attempts are found, read and collected by"
-#: Settings that are never open, and what to write instead.
+#: Settings that are never open, and what to write instead; besides those that no place opens.
 _CLOSED: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "auto_remove": _OURS,
-        "binds": "use agent(volumes=…)",
-        "command": "use entrypoint= and args=",
-        "cpus": _REQUEST,
-        "cpuset_cpus": _REQUEST,
-        "device_requests": _REQUEST,
-        "entrypoint": "use entrypoint= and args=",
-        "env": "use agent(env=…), and agent(secrets=…) for what must not be seen",
-        "environment": "use agent(env=…), and agent(secrets=…) for what must not be seen",
-        "gpus": _REQUEST,
-        "image": "use agent(image=…)",
-        "labels": _OURS,
-        "log_config": _OURS,
-        "log_driver": _OURS,
-        "mem_limit": _REQUEST,
-        "memory": _REQUEST,
-        "memswap_limit": _REQUEST,
-        "mounts": "use agent(volumes=…)",
-        "name": _OURS,
-        "nano_cpus": _REQUEST,
+        "auto_remove": OURS,
+        "binds": VOLUMES,
+        "cpus": REQUEST,
+        "cpuset_cpus": REQUEST,
+        "device_requests": REQUEST,
+        "entrypoint": ENTRY,
+        "labels": OURS,
+        "log_config": OURS,
+        "log_driver": OURS,
+        "mem_limit": REQUEST,
+        "memswap_limit": REQUEST,
+        "mounts": VOLUMES,
+        "nano_cpus": REQUEST,
         "pids_limit": "the place's policy says it, as pids",
-        "read_only": "the place's policy says it, as read_only",
-        "restart_policy": "use policy(infra_retries=…), or retries= of the task",
-        "shm_size": "it comes from what is granted: ask for it with request={'shm': '2GiB'}",
-        "volumes": "use agent(volumes=…)",
-        "working_dir": "a job works in its code folder, /dla/code",
     }
 )
 
@@ -138,15 +109,7 @@ def asked(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Traceback (most recent call last):
     airflow_dla.errors.InvalidSpec: overrides: 'environment' is never open; use agent(env=…), and ...
     """
-    for name in overrides:
-        if name in _CLOSED:
-            raise InvalidSpec(f"overrides: {name!r} is never open; {_CLOSED[name]}")
-    refuse_unknown(overrides, list(SETTINGS), "overrides")
     if {"network", "network_mode"} <= set(overrides):
         raise InvalidSpec("overrides: 'network' and 'network_mode' are the same; give one")
-    found = ((SETTINGS[name], f"overrides.{name}", value) for name, value in overrides.items())
-    return {engine: _listed(parse(value, where)) for (engine, parse), where, value in found}
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    found = read(overrides, {name: parse for name, (_, parse) in SETTINGS.items()}, _CLOSED)
+    return {SETTINGS[name][0]: value for name, value in found.items()}

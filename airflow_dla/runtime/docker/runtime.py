@@ -21,6 +21,7 @@ from airflow_dla.runtime.docker.interpreters import Interpreters
 from airflow_dla.runtime.docker.listings import Summary
 from airflow_dla.runtime.docker.logs import Logs
 from airflow_dla.runtime.facts import Staged, Stop
+from airflow_dla.runtime.policy import image_of
 from airflow_dla.runtime.readings import readings
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
@@ -83,7 +84,7 @@ class DockerRuntime:
     def plan(self, launch: Launch) -> Mapping[str, Any]:
         """Return the request that would create the container, but for the mounts of the job's own files."""
         self._refuse(launch)
-        name = policy.image_of(launch, self.place)
+        name = image_of(launch, self.place)
         image = self.engine.image(name) or Image(id=name)
         python = "python3" if command.needs_runner(launch.job, launch.secrets) else None
         return {"limits": dict(launch.job.grant.amounts), "container": self._request(launch, image, python, ())}
@@ -226,7 +227,7 @@ class DockerRuntime:
         try:
             self.engine.start(container, stdin=stdin)
         except LaunchRefused as refused:
-            image, state = policy.image_of(launch, self.place), {"Error": str(refused)}
+            image, state = image_of(launch, self.place), {"Error": str(refused)}
             explained = conclude(launch.job, state, stop=None, hard=False, said=(), tail=b"", metrics={}, staged=None, image=image)
             error = JobLost if explained.reason is ExitReason.LOST else LaunchRefused
             raise error(explained.message) from refused
@@ -267,7 +268,7 @@ class DockerRuntime:
 
     def _image(self, launch: Launch) -> Image:
         self._refuse(launch)
-        name = policy.image_of(launch, self.place)
+        name = image_of(launch, self.place)
         self.engine.pull(name)  # says that it is not ready, until it is
         found = self.engine.image(name)
         if found is None:
@@ -280,7 +281,7 @@ class DockerRuntime:
             return None
         found = self._interpreters.find(image)
         if found is None:
-            command.refuse_without_python(launch.job, policy.image_of(launch, self.place))
+            command.refuse_without_python(launch.job, image_of(launch, self.place))
         return found
 
     def _owner(self) -> tuple[int, int]:

@@ -23,13 +23,14 @@ from typing import Any, Final
 from airflow_dla.errors import InvalidSpec, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.runtime.command import AGENTS_DIR, FOLDERS, JOB_DIR, needs_mate
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker import body, kept_logs, policy
+from airflow_dla.runtime.docker import body, kept_logs
 from airflow_dla.runtime.docker.archives import Entry
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.ground import LABEL, SECRETS, Mount
 from airflow_dla.runtime.docker.mates import CONTROL, Mates, package
 from airflow_dla.runtime.docker.shelves import Shelves
 from airflow_dla.runtime.facts import Staged, Stop
+from airflow_dla.runtime.policy import image_of
 from airflow_dla.specs import ExitReason, Grant, JobFile, PlaceSpec
 
 #: A submit waits so long for a mate that may be quick, and looks so often.
@@ -282,7 +283,7 @@ class VolumeGround:
     def _lay_out(self, launch: Launch, owner: tuple[int, int], *, runs: bool) -> None:
         """Make volumes and container, and fill them: ``job.json`` comes last and says that all is there."""
         attempt, job = launch.job.attempt, launch.job
-        image = self._mates.image(policy.image_of(launch, self.place), runs=runs)
+        image = self._mates.image(image_of(launch, self.place), runs=runs)
         mounts = [_volume(self._shelves.make(self._name(attempt), attempt, "data").name, f"{CONTROL}/dla")]
         mounts += [_volume(self._shelves.make(self._name(attempt, "agents"), attempt, "agents").name, AGENTS_DIR)]
         if launch.secrets:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.policy import image_of
 from airflow_dla.runtime.facts import Stop
 from airflow_dla.runtime.kubernetes import kueue, names, pods
 from airflow_dla.runtime.kubernetes.bundle import ARCHIVE, Bundle
@@ -23,6 +22,7 @@ from airflow_dla.runtime.kubernetes.facts import MAIN
 from airflow_dla.runtime.kubernetes.overrides import asked
 from airflow_dla.runtime.kubernetes.template import merged
 from airflow_dla.runtime.kubernetes.volumes import volumes
+from airflow_dla.runtime.policy import image_of
 from airflow_dla.specs import Exit, Grant, JobFile, PlaceSpec
 
 #: We collect ourselves; an object that nobody collects is removed so long after, s.

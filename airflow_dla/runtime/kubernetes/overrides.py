@@ -5,14 +5,13 @@ Names are Kubernetes' own, in the spelling of Python. What each does to a pod is
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from airflow_dla.errors import InvalidSpec
-from airflow_dla.runtime.docker.overrides import capability
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, MATE
+from airflow_dla.runtime.overrides import ENTRY, ENV, REQUEST, VOLUMES, Parse, capability, read, user
 from airflow_dla.specs.agents import setting, variable
 from airflow_dla.specs.clusters import label_key, label_value, namespace, object_name, toleration
 from airflow_dla.specs.resources import amounts
@@ -29,24 +28,14 @@ from airflow_dla.specs.values import (
     text,
 )
 
-Parse = Callable[[Any, str], Any]
-
 _AFFINITIES: Final = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 _SIDECAR: Final = ("name", "image", "command", "args", "env", "limits")
-_USER: Final = re.compile(r"(0|[1-9]\d*):(0|[1-9]\d*)")
 #: Labels and annotations that Jobs, queues and nodes are steered by; no job's to set.
 _STEERING: Final = (
     "airflow-dla/", "kueue.x-k8s.io/", "batch.kubernetes.io/", "job-name", "controller-uid",
     "container.apparmor.security.beta.kubernetes.io/", "seccomp.security.alpha.kubernetes.io/", "container.seccomp.security.alpha.",
 )  # fmt: skip
 _TEXTS: Final = sequence_of(text)
-
-
-def _user(raw: object, where: str) -> str:
-    found = text(raw, where)
-    if not _USER.fullmatch(found):
-        raise InvalidSpec(f"{where} must be uid:gid in numbers, such as 1000:1000, got {found!r}; a name means another user in each image")
-    return found
 
 
 def _free_key(raw: object, where: str) -> str:
@@ -123,49 +112,33 @@ SETTINGS: Final[Mapping[str, Parse]] = MappingProxyType(
         "supplemental_groups": sequence_of(natural),
         "sysctls": _sysctls,
         "tolerations": sequence_of(toleration),
-        "user": _user,
+        "user": user,
     }
 )
 
-_REQUEST: Final = "it comes from what is granted: ask for it with request="
-_OURS: Final = "it is what attempts are found, read and collected by"
-_ENTRY: Final = "use entrypoint= and args="
-_ENV: Final = "use agent(env=…), and agent(secrets=…) for what must not be seen"
 _NEVER: Final = "it shows a job what is others'"
-#: Settings that are never open, and what to write instead.
+#: Settings that are never open, and what to write instead; besides those that no place opens.
 _CLOSED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "active_deadline_seconds": "use policy(run_timeout=…)",
-        "args": _ENTRY,
+        "args": ENTRY,
         "automount_service_account_token": "no token is ever mounted; hand over what is needed with agent(secrets=…)",
         "backoff_limit": "use policy(infra_retries=…), or retries= of the task",
-        "command": _ENTRY,
         "containers": "use sidecars",
-        "cpu": _REQUEST,
-        "env": _ENV,
-        "env_from": _ENV,
-        "environment": _ENV,
-        "gpus": _REQUEST,
+        "cpu": REQUEST,
+        "env_from": ENV,
         "host_ipc": _NEVER,
         "host_pid": _NEVER,
-        "image": "use agent(image=…)",
         "init_containers": "use sidecars, and inputs= for what must be there first",
-        "memory": _REQUEST,
-        "name": _OURS,
         "namespace": "the place says it; name another place",
         "network": "say host_network: true for the host's; all other pods have the cluster's",
         "node_name": "the grant says it: ask for labels with request={'labels': …}",
         "pod_template": "name what it should change: each setting is opened, or not, by the place's owner",
-        "read_only": "the place's policy says it, as read_only",
-        "resources": _REQUEST,
-        "restart_policy": "use policy(infra_retries=…), or retries= of the task",
+        "resources": REQUEST,
         "secrets": "use agent(secrets=…)",
         "security_context": "name what it should change: user, cap_add, privileged, supplemental_groups or sysctls",
-        "shm_size": "it comes from what is granted: ask for it with request={'shm': '2GiB'}",
         "termination_grace_period_seconds": "use policy(grace=…)",
-        "volume_mounts": "use agent(volumes=…)",
-        "volumes": "use agent(volumes=…)",
-        "working_dir": "a job works in its code folder, /dla/code",
+        "volume_mounts": VOLUMES,
     }
 )
 
@@ -186,13 +159,9 @@ def asked(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Traceback (most recent call last):
     airflow_dla.errors.InvalidSpec: overrides: 'env' is never open; use agent(env=…), and ...
     """
-    for name in overrides:
-        if name in _CLOSED:
-            raise InvalidSpec(f"overrides: {name!r} is never open; {_CLOSED[name]}")
-    refuse_unknown(overrides, list(SETTINGS), "overrides")
-    found = {name: SETTINGS[name](value, f"overrides.{name}") for name, value in overrides.items()}
+    found = read(overrides, SETTINGS, _CLOSED)
     sidecars = [sidecar["name"] for sidecar in found.get("sidecars", ())]
     twice = {name for name in sidecars if sidecars.count(name) > 1}
     if twice:
         raise InvalidSpec(f"overrides.sidecars: {', '.join(sorted(twice))} is the name of two; name each otherwise")
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    return found

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 from airflow_dla.runtime import command
 from airflow_dla.runtime.contract import Launch
-from airflow_dla.runtime.docker.overrides import capability
 from airflow_dla.runtime.kubernetes import bundle, limits, names
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, MATE
+from airflow_dla.runtime.policy import kept_capabilities
 from airflow_dla.specs import JobFile, PlaceSpec
 from airflow_dla.specs.clusters import CLAIM, EMPTY_DIR
 from airflow_dla.specs.resources import amounts
@@ -300,7 +300,7 @@ def as_user(user: str) -> dict[str, Any]:
 
 def rights(place: PlaceSpec) -> dict[str, Any]:
     """Return the security context of a container: no rights but those that the place's policy keeps."""
-    kept = [capability(name, "policy.capabilities") for name in place.policy.capabilities]
+    kept = kept_capabilities(place)
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": place.policy.read_only,

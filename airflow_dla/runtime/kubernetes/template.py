@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.runtime.kubernetes import limits, pods
-from airflow_dla.runtime.kubernetes.volumes import Volume, mounted
+from airflow_dla.runtime.kubernetes.volumes import mounted
+from airflow_dla.runtime.volumes import Volume
 from airflow_dla.specs import Grant, PlaceSpec
 
 #: Settings that take the place of the pod's own, and what it calls them.

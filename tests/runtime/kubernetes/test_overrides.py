@@ -18,7 +18,6 @@ from airflow_dla.runtime.kubernetes.overrides import SETTINGS, asked
         ({"node_name": "gpu-7"}, r"'node_name' is never open; the grant says it: ask for labels with request="),
         ({"host_pid": True}, r"'host_pid' is never open; it shows a job what is others'"),
         ({"nodeSelector": {}}, r"unknown key 'nodeSelector'.*did you mean 'node_selector'"),
-        ({"user": "daemon"}, r"overrides\.user must be uid:gid in numbers"),
         ({"affinity": {"node": {}}}, r"overrides\.affinity: unknown key 'node'; known are nodeAffinity"),
         ({"affinity": {"nodeAffinity": []}}, r"overrides\.affinity\.nodeAffinity must be a mapping"),
         ({"tolerations": [{"value": "a"}]}, r"overrides\.tolerations\[0\] lacks a key"),

@@ -95,9 +95,6 @@ def test_volumes_that_are_not(launch: Make, place: Make):
 
 
 def test_images(launch: Make, place: Make):
-    """As on an engine: the place's own, and what its policy names."""
-    refuse(launch(image=None), place({"images": ["python:*"]}, image="ours:1"))
+    """As everywhere."""
     with pytest.raises(LaunchRefused, match=r"image 'evil/x' is not allowed on place 'k8s'"):
         refuse(launch(image="evil/x"), place({"images": ["python:*"]}))
-    with pytest.raises(LaunchRefused, match=r"the job names no image and place 'k8s' has none"):
-        refuse(launch(image=None), place())
