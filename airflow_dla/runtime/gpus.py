@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_GIB: Final = 2**30
+from airflow_dla.specs.resources import GIB
+
 #: Words of a product's name that say nothing of its type, and what follows it.
 _MAKERS: Final = re.compile(r"^(?:NVIDIA|Tesla|GeForce|Quadro|Graphics|Device)\s+", re.IGNORECASE)
 _BUILD: Final = re.compile(r"(?:[- ](?:SXM\d*|PCIE?|NVL|HBM\w*|\d+GB|MIG)\b.*)$", re.IGNORECASE)
@@ -74,7 +75,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     return Gpu(
         id=_text(nvml.nvmlDeviceGetUUID(handle)),
         type=gpu_type(_text(nvml.nvmlDeviceGetName(handle))),
-        memory_gib=nvml.nvmlDeviceGetMemoryInfo(handle).total / _GIB,
+        memory_gib=nvml.nvmlDeviceGetMemoryInfo(handle).total / GIB,
         pids=tuple(sorted(process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle))),
         slices=slices,
     )

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from airflow_dla.runtime.processes import boot_id
 from airflow_dla.specs import Node
-
-_GIB = 2**30
+from airflow_dla.specs.resources import GIB
 
 
 def host_id() -> str:
@@ -39,7 +38,7 @@ def discover(name: str, place: str = "local") -> Node:
     """
     ids = tuple(sorted(os.sched_getaffinity(0)))
     groups = list(_groups(_text(Path("/proc/self/cgroup")), _text(Path("/proc/self/mountinfo"))))
-    capacity = {"cpu": cpus(len(ids), groups), "memory": math.floor(memory_bytes(_total_memory(), groups) / _GIB * 1000) / 1000}
+    capacity = {"cpu": cpus(len(ids), groups), "memory": math.floor(memory_bytes(_total_memory(), groups) / GIB * 1000) / 1000}
     return Node(name=name, place=place, capacity=capacity, cpu_ids=ids)
 
 

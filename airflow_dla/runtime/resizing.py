@@ -19,8 +19,8 @@ from typing import Any, Final
 from airflow_dla.runtime.files import read_json, write_whole
 from airflow_dla.runtime.processes import affinity, descendants, members, proportional_bytes, set_affinity, threads
 from airflow_dla.specs import Grant, JobFile
+from airflow_dla.specs.resources import GIB
 
-_GIB: Final = 2**30
 _CFS_PERIOD_US: Final = 100_000
 #: A memory limit stays so far above what is in use: a part of that, and at least so many bytes.
 _MARGIN: Final = 0.125
@@ -122,7 +122,7 @@ def _guarded(running: _Running, resource: str, target: Grant) -> bool:
 def _fits(running: _Running, target: Grant) -> bool:
     """Whether a smaller memory limit leaves room: a kernel that finds more in use than the limit kills."""
     held = _held(running)
-    return round(target.amounts["memory"] * _GIB) >= held + max(_LEAST_MARGIN, _MARGIN * held)
+    return round(target.amounts["memory"] * GIB) >= held + max(_LEAST_MARGIN, _MARGIN * held)
 
 
 def _held(running: _Running) -> int:
@@ -160,7 +160,7 @@ def _set_control(resource: str, files: list[str], amount: float) -> bool:
 
 def _control(resource: str, file: str, amount: float) -> str:
     if resource == "memory":
-        return str(round(amount * _GIB))
+        return str(round(amount * GIB))
     quota = max(1_000, round(amount * _CFS_PERIOD_US))
     return f"{quota} {_CFS_PERIOD_US}" if file.endswith("cpu.max") else str(quota)
 

@@ -22,12 +22,12 @@ SELECTORS: Final = ("gpu_type", "labels", "prefer")
 
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _AMOUNT = re.compile(rf"({_NUMBER})(?:\s*-\s*({_NUMBER}))?\s*([A-Za-z]+(?:/s)?)?\s*(/gpu)?")
-_GIB: Final = 2**30
+GIB: Final = 2**30
 _BYTES = {
     "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 }  # fmt: skip
-_SIZES = {unit: size / _GIB for unit, size in _BYTES.items()}
+_SIZES = {unit: size / GIB for unit, size in _BYTES.items()}
 _UNITS: Final[Mapping[str, Mapping[str, float]]] = {
     "cpu": {"m": 0.001},
     "gpu": {"m": 0.001},

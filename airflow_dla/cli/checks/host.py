@@ -11,11 +11,11 @@ from typing import Final
 from airflow_dla.cli.answer import size
 from airflow_dla.cli.checks.check import Check
 from airflow_dla.ledger.mounts import network_file_system
+from airflow_dla.specs.resources import GIB
 
-_GIB: Final = 2**30
 #: Below so many bytes a disk is short, and full.
-_SHORT: Final = 5 * _GIB
-_FULL: Final = _GIB // 4
+_SHORT: Final = 5 * GIB
+_FULL: Final = GIB // 4
 #: Packages that the demo and most agents need, and the extra that brings them.
 _PACKAGES: Final = ("torch", "safetensors", "sklearn")
 

@@ -18,22 +18,16 @@ from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
 from airflow_dla.runtime.docker.overrides import TOP, asked
 from airflow_dla.runtime.docker.volumes import mount, volumes
+from airflow_dla.runtime.limits import compute, devices, differ_in_compute, in_bytes, tmp
 from airflow_dla.runtime.policy import image_of, kept_capabilities
 from airflow_dla.specs import Grant, PlaceSpec
 from airflow_dla.specs.grants import describe_amounts
-from airflow_dla.specs.resources import mig_profile
 
 #: Label that names the image as the job does; a container has it by its id.
 IMAGE: Final = "dla.image"
 
-_GIB: Final = 2**30
-_MIB: Final = 2**20
-
-#: What engines take for the least: memory, and CPUs.
-_LEAST_MEMORY: Final = 6 * _MIB
-_LEAST_NANO_CPUS: Final = 10_000_000
-_SHM: Final = 64 * _MIB
-_TMP: Final = _GIB
+#: An engine's own default.
+_SHM: Final = 64 * 2**20
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 #: A core file of a training fills a disk. No limit is raised: an engine without all of root's rights
@@ -180,13 +174,13 @@ def update(grant: Grant, facts: EngineFacts) -> dict[str, Any]:
     above or below the other's old value. Below what is in use version 1 of control groups
     refuses too, but version 2 takes pages away and kills if it must: look first.
     """
-    found: dict[str, Any] = {}
-    if "cpu" in grant.amounts:
-        found["NanoCpus"] = min(max(_LEAST_NANO_CPUS, round(grant.amounts["cpu"] * 1e9)), facts.cpus * 10**9)
+    found, limits = dict[str, Any](), compute(grant)
+    if "cpu" in limits:
+        found["NanoCpus"] = min(round(limits["cpu"] * 1e9), facts.cpus * 10**9)
     if grant.cpu_ids:
         found["CpusetCpus"] = ",".join(map(str, grant.cpu_ids))
-    if "memory" in grant.amounts:
-        found["Memory"] = max(_LEAST_MEMORY, round(grant.amounts["memory"] * _GIB))
+    if "memory" in limits:
+        found["Memory"] = limits["memory"]
         found |= {"MemorySwap": found["Memory"]} if facts.swap_limit else {}
     return found
 
@@ -204,13 +198,8 @@ def can_resize(old: Grant, new: Grant) -> bool:
     >>> can_resize(old, Grant(id="a.1", node="n", amounts={"cpu": 2.0, "memory": 4.0, "shm": 2.0}))
     False
     """
-    changed = {key for key in {*old.amounts, *new.amounts} if old.amounts.get(key) != new.amounts.get(key)}
-    return (
-        changed <= {"cpu", "memory"}
-        and all(key in new.amounts for key in changed)
-        and (bool(new.cpu_ids) or not old.cpu_ids)
-        and (old.gpu_ids, old.node) == (new.gpu_ids, new.node)
-    )
+    kept = old.amounts.keys() <= new.amounts.keys() and (bool(new.cpu_ids) or not old.cpu_ids)
+    return kept and differ_in_compute(old, new)
 
 
 def limits_text(grant: Grant) -> str:
@@ -250,12 +239,12 @@ def _files(
     its mate looks how much is taken.
     """
     read_only = place.policy.read_only
-    disk = {"StorageOpt": {"size": str(round(grant.amounts["disk"] * _GIB))}} if "disk" in grant.amounts else {}
+    disk = {"StorageOpt": {"size": str(in_bytes(grant.amounts["disk"]))}} if "disk" in grant.amounts else {}
     return {
         "Mounts": list(mounts),
         "ReadonlyRootfs": read_only,
         "Tmpfs": {**(_tmp(grant, mounts) if read_only else {}), **settings.get("Tmpfs", {})},
-        "ShmSize": max(1, round(grant.amounts["shm"] * _GIB)) if grant.amounts.get("shm") else _SHM,
+        "ShmSize": in_bytes(grant.amounts["shm"]) if grant.amounts.get("shm") else _SHM,
         **(disk if facts.limits_disk and not read_only else {}),
     }
 
@@ -264,8 +253,7 @@ def _tmp(grant: Grant, mounts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return a ``/tmp`` in memory: compilers run what they write there."""
     if any(mount["Target"] == "/tmp" for mount in mounts):  # noqa: S108 - in the container, which is private
         return {}
-    size = min(_TMP, round(grant.amounts["memory"] * _GIB / 2)) if grant.amounts.get("memory") else _TMP
-    return {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={size}"}  # noqa: S108 - as above
+    return {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={in_bytes(tmp(grant))}"}  # noqa: S108 - as above
 
 
 def without_disk_limit(made: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,10 +281,9 @@ def _devices(place: PlaceSpec, facts: EngineFacts, grant: Grant, settings: Mappi
             f"install it on {facts.name}, or leave the runtime out"
         )
     found = {"Runtime": runtime} if runtime is not None else {}
-    devices = [key for key, amount in grant.amounts.items() if amount > 0 and (key == "gpu" or mig_profile(key))]
-    if devices and not grant.gpu_ids:
+    if devices(grant) and not grant.gpu_ids:
         raise LaunchRefused(
-            f"node {grant.node!r} granted {' and '.join(devices)} without saying which, so nothing keeps jobs apart there; "
+            f"node {grant.node!r} granted {' and '.join(devices(grant))} without saying which, so nothing keeps jobs apart there; "
             f"give the node the ids that nvidia-smi -L shows, as gpu_ids or mig_ids of its capacity"
         )
     if grant.gpu_ids:

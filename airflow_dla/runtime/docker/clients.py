@@ -8,46 +8,18 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from airflow_dla.errors import DlaError, PlaceUnavailable
+from airflow_dla.runtime.answers import Answer
 from airflow_dla.runtime.silence import Silence, chain
 
 #: What an engine says of itself rather than of the job that it was asked about.
 _ITS_OWN_FAULT: Final = re.compile(r"context (deadline exceeded|canceled)|containerd\.sock|transport is closing|ttrpc: closed")
 _GATEWAYS: Final = (502, 503, 504)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an engine answered to one request.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    document : object
-        The JSON of the body; None where there is none.
-    headers : mapping of str
-        By their lower-case names.
-    """
-
-    status: int
-    document: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def good(self) -> bool:
-        """Whether the engine did what it was asked, or had done it before (304)."""
-        return self.status < 400  # noqa: PLR2004 - the first of HTTP's errors
-
-    @property
-    def words(self) -> str:
-        """What the engine says went wrong."""
-        said = self.document.get("message", "") if isinstance(self.document, Mapping) else ""
-        return str(said).strip() or f"HTTP status {self.status}"
+#: Characters that are kept of what is no JSON: a page of something that stands before an engine.
+_SAID: Final = 500
 
 
 class Clients:
@@ -198,11 +170,7 @@ def answer_of(response: Any) -> Answer:
     """
     is_json = "json" in response.headers.get("Content-Type", "") and response.content.strip()
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, response.json() if is_json else _said(response), headers)
-
-
-def _said(response: Any) -> Any:
-    return {"message": response.text[:500]} if response.text.strip() else None
+    return Answer(response.status_code, response.json() if is_json else response.text[:_SAID].strip() or None, headers)
 
 
 def _is_own_fault(answer: Answer) -> bool:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, PlaceUnavailable
+from airflow_dla.runtime.answers import Answer
 from airflow_dla.runtime.docker.archives import first_file, packed, stat_of
-from airflow_dla.runtime.docker.clients import Answer, Clients, answer_of, send
+from airflow_dla.runtime.docker.clients import Clients, answer_of, send
 from airflow_dla.runtime.docker.entering import enter, shell
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
 from airflow_dla.runtime.docker.frames import Demultiplexer

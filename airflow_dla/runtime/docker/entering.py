@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import NotFound
-from airflow_dla.runtime.docker.clients import Answer, Clients, answer_of, send
+from airflow_dla.runtime.answers import Answer
+from airflow_dla.runtime.docker.clients import Clients, answer_of, send
 from airflow_dla.runtime.docker.frames import Demultiplexer
 from airflow_dla.runtime.wires import Wire
 

@@ -18,8 +18,8 @@ from airflow_dla.runtime.capacity import overridden
 from airflow_dla.runtime.docker.facts import EngineFacts
 from airflow_dla.runtime.gpus import Gpu, groups_of, nvidia_gpus
 from airflow_dla.specs import Node, PlaceSpec, mig_profile
+from airflow_dla.specs.resources import GIB
 
-_GIB: Final = 2**30
 _NANO: Final = 10**9
 #: What is granted of anything is told to so small a part of it.
 _GRAIN: Final = 1000
@@ -74,7 +74,7 @@ def use_of(host_config: Mapping[str, Any]) -> Use:
     requests = host_config.get("DeviceRequests") or ()
     return Use(
         cpu=float(len(ids)) if whole else quota or 0.0,
-        memory_gib=(host_config.get("Memory") or 0) / _GIB,
+        memory_gib=(host_config.get("Memory") or 0) / GIB,
         cpu_ids=ids if whole else frozenset(),
         gpu_ids=frozenset(id_ for request in requests for id_ in request.get("DeviceIDs") or ()),
     )
@@ -148,7 +148,7 @@ def node_of(place: PlaceSpec, name: str, facts: EngineFacts, used: Use = Use(), 
         place=place.name,
         capacity={
             "cpu": _floor(facts.cpus - used.cpu),
-            "memory": _floor(facts.memory_bytes / _GIB - used.memory_gib),
+            "memory": _floor(facts.memory_bytes / GIB - used.memory_gib),
             **({"gpu": float(len(whole)), "gpu_memory": _floor(sum(gpu.memory_gib for gpu in whole))} if whole else {}),
             **{f"mig-{profile}": float(len(ids)) for profile, ids in mig_ids.items()},
         },

@@ -24,6 +24,7 @@ from airflow_dla.runtime.facts import Staged, Stop
 from airflow_dla.runtime.policy import image_of
 from airflow_dla.runtime.readings import readings
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
+from airflow_dla.specs.resources import GIB
 
 #: Followers of one process share a look at the engine that is no older than this, seconds; just after a launch a newer one.
 _FRESH_S: Final = 0.15
@@ -32,7 +33,6 @@ _JUST_S: Final = 1.0
 #: Who runs a container's program where the worker is root and the place names nobody: no user of any host.
 _NOBODY: Final = (65532, 65532)
 _SLICE: Final = 1 << 20
-_GIB: Final = 2**30
 #: Ends that one process remembers.
 _ENDS: Final = 1024
 
@@ -147,7 +147,7 @@ class DockerRuntime:
         if found is None or not found.alive or job is None or not body.can_resize(job.grant, grant):
             return False
         facts, memory = self.engine.facts(), grant.amounts.get("memory", 0.0)
-        if memory < job.grant.amounts.get("memory", 0.0) and self.engine.memory_held(found.id) > memory * _GIB:
+        if memory < job.grant.amounts.get("memory", 0.0) and self.engine.memory_held(found.id) > memory * GIB:
             return False
         if self.engine.update(found.id, body.update(grant, facts)) is not None:
             self.engine.update(found.id, body.update(job.grant, facts))

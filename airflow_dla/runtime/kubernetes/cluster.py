@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_dla.errors import Conflict, NotFound
-from airflow_dla.runtime.kubernetes.answers import CONFLICT, GONE, INVALID, MISSING, Answer, Exists, Gone, refusal
+from airflow_dla.runtime.answers import Answer
+from airflow_dla.runtime.kubernetes.answers import CONFLICT, GONE, INVALID, MISSING, Exists, Gone, refusal
 from airflow_dla.runtime.kubernetes.channel import PROTOCOLS, Channel, Completed, greeting
 from airflow_dla.runtime.kubernetes.kinds import Kind, kind_of
 from airflow_dla.runtime.kubernetes.server import Query, Server

@@ -5,27 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from airflow_dla.errors import LaunchRefused
+from airflow_dla.runtime import limits as held
 from airflow_dla.specs import Grant, PlaceSpec
 from airflow_dla.specs.clusters import EMPTY_DIR
-from airflow_dla.specs.resources import mig_profile
 
-GIB: Final = 2**30
-
-#: What kernels and runtimes take for the least.
-_LEAST_MILLICPUS: Final = 10
-_LEAST_MEMORY: Final = 6 * 2**20
 _SLICES: Final = "nvidia.com/"
 
 
 def size(gib: float) -> str:
-    """Return GiB as bytes.
-
-    Examples
-    --------
-    >>> size(0.5)
-    '536870912'
-    """
-    return str(max(1, round(gib * GIB)))
+    """Return GiB as bytes."""
+    return str(held.in_bytes(gib))
 
 
 def limits(grant: Grant, place: PlaceSpec) -> dict[str, str]:
@@ -56,20 +45,13 @@ def limits(grant: Grant, place: PlaceSpec) -> dict[str, str]:
     found = compute(grant)
     if "disk" in grant.amounts and place.scratch == EMPTY_DIR:
         found["ephemeral-storage"] = size(grant.amounts["disk"])
-    for resource, amount in grant.amounts.items():
-        if amount > 0 and (resource == "gpu" or mig_profile(resource)):
-            found[device(resource, place)] = _whole(resource, amount, place)
-    return found
+    return found | {device(resource, place): _whole(resource, amount, place) for resource, amount in held.devices(grant).items()}
 
 
 def compute(grant: Grant) -> dict[str, str]:
     """Return the limits that can be changed while a pod runs: CPUs and memory."""
-    found: dict[str, str] = {}
-    if "cpu" in grant.amounts:
-        found["cpu"] = f"{max(_LEAST_MILLICPUS, round(grant.amounts['cpu'] * 1000))}m"
-    if "memory" in grant.amounts:
-        found["memory"] = str(max(_LEAST_MEMORY, round(grant.amounts["memory"] * GIB)))
-    return found
+    found = held.compute(grant)
+    return {resource: f"{round(1000 * amount)}m" if resource == "cpu" else str(amount) for resource, amount in found.items()}
 
 
 def device(resource: str, place: PlaceSpec) -> str:
@@ -84,11 +66,6 @@ def device(resource: str, place: PlaceSpec) -> str:
     if resource == "gpu":
         return place.gpu_resource
     return place.resources.get(resource) or (_SLICES + resource).replace("+", ".")
-
-
-def has_devices(grant: Grant) -> bool:
-    """Return whether GPUs, or slices of them, were granted."""
-    return any(amount > 0 and (resource == "gpu" or mig_profile(resource)) for resource, amount in grant.amounts.items())
 
 
 def _whole(resource: str, amount: float, place: PlaceSpec) -> str:

@@ -16,12 +16,12 @@ from airflow_dla.runtime.kubernetes.names import WORKSPACE, label
 from airflow_dla.runtime.kubernetes.quantities import Amounts, held_by_pod, held_on_nodes, of_container, quantities
 from airflow_dla.specs import Node, PlaceSpec, mig_profile
 from airflow_dla.specs.node_names import node_name
+from airflow_dla.specs.resources import GIB
 
-_GIB: Final = 2**30
 #: What is granted of anything is told to so small a part of it.
 _GRAIN: Final = 1000
 _MIG: Final = "nvidia.com/mig-"
-_UNITS: Final = {"memory": _GIB, "disk": _GIB}
+_UNITS: Final = {"memory": GIB, "disk": GIB}
 #: Labels that NVIDIA's feature discovery gives to nodes; the memory is of one GPU, MiB.
 _PRODUCT: Final = "nvidia.com/gpu.product"
 _MEMORY: Final = "nvidia.com/gpu.memory"

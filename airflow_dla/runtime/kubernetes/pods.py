@@ -25,6 +25,7 @@ from airflow_dla.runtime import command
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.kubernetes import bundle, limits, names
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, MATE
+from airflow_dla.runtime.limits import devices, tmp
 from airflow_dla.runtime.policy import kept_capabilities
 from airflow_dla.specs import JobFile, PlaceSpec
 from airflow_dla.specs.clusters import CLAIM, EMPTY_DIR
@@ -44,7 +45,6 @@ _RUNNER: Final = "runner"
 _JOB: Final = "job"
 _TMP: Final = "/tmp"  # noqa: S108 - in the container, which is private
 _SHM: Final = "/dev/shm"  # noqa: S108 - as above
-_MOST_TMP: Final = 1.0
 #: Where `bundle` looks for the archive of our runner, and for what the job is.
 _BOOT: Final = posixpath.dirname(bundle.ARCHIVE)
 _DESCRIBED: Final = posixpath.dirname(bundle.JOB)
@@ -198,7 +198,7 @@ def _ids(user: str) -> tuple[int, int]:
 def environment(launch: Launch, secret: str) -> list[dict[str, Any]]:
     """Return the environment of a job's container: secrets by the name of the Secret that holds them, never by value."""
     found = command.environment(launch, {})
-    if limits.has_devices(launch.job.grant):
+    if devices(launch.job.grant):
         # The device plugin says which; what a pod says would come after it.
         found.pop("NVIDIA_VISIBLE_DEVICES", None)
         found.pop("CUDA_VISIBLE_DEVICES", None)
@@ -226,8 +226,7 @@ def _volumes(job: JobFile, place: PlaceSpec, needs: Needs, runner: str) -> list[
         item = {"path": "job.json", "fieldRef": {"fieldPath": f"metadata.annotations['{names.JOB}']"}}
         found += [{"name": _RUNNER, "configMap": {"name": runner}}, {"name": _JOB, "downwardAPI": {"items": [item]}}]
     if place.policy.read_only:
-        held = job.grant.amounts.get("memory")
-        found.append(_in_memory("tmp", min(_MOST_TMP, held / 2) if held else _MOST_TMP))
+        found.append(_in_memory("tmp", tmp(job.grant)))
     if job.grant.amounts.get("shm"):
         found.append(_in_memory("shm", job.grant.amounts["shm"]))
     return found

@@ -16,9 +16,9 @@ from typing import Any, Final
 from airflow_dla.runtime.kubernetes.facts import MAIN, Condition, Document, Pod
 from airflow_dla.runtime.kubernetes.limits import compute
 from airflow_dla.runtime.kubernetes.quantities import quantity
+from airflow_dla.runtime.limits import differ_in_compute
 from airflow_dla.specs import Grant
 
-_COMPUTE: Final = frozenset({"cpu", "memory"})
 _ERRORS: Final = frozenset({"ResizeError", "ResizeDeferred", "ResizeInfeasible"})
 #: Of a thousandth of a CPU, or a byte.
 _CLOSE: Final = 1e-6
@@ -56,8 +56,7 @@ def can_resize(old: Grant, new: Grant) -> bool:
     >>> can_resize(old, Grant(id="a.1", node="n", amounts={"cpu": 2.0, "gpu": 1.0}))
     False
     """
-    changed = {key for key in {*old.amounts, *new.amounts} if old.amounts.get(key) != new.amounts.get(key)}
-    return changed <= _COMPUTE and old.amounts.keys() == new.amounts.keys() and (old.gpu_ids, old.node) == (new.gpu_ids, new.node)
+    return old.amounts.keys() == new.amounts.keys() and differ_in_compute(old, new)
 
 
 def patch(grant: Grant) -> list[dict[str, Any]]:

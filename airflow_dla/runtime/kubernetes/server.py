@@ -12,7 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from airflow_dla.errors import DlaError, PlaceUnavailable
-from airflow_dla.runtime.kubernetes.answers import THROTTLED, UNAUTHORIZED, Answer
+from airflow_dla.runtime.answers import Answer
+from airflow_dla.runtime.kubernetes.answers import THROTTLED, UNAUTHORIZED
 from airflow_dla.runtime.silence import Silence, chain
 
 #: A server may ask for any wait; for longer than this nobody's thread waits, seconds.

@@ -19,8 +19,8 @@ from airflow_dla.runtime.facts import seconds
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.facts import MAIN, Document, Pod
 from airflow_dla.runtime.kubernetes.quantities import quantities
+from airflow_dla.specs.resources import GIB
 
-_GIB: Final = 2**30
 #: Seconds between two readings, as metrics-server has them; and until a cluster that has none is asked again.
 _EVERY_S: Final = 15.0
 _NEVER_S: Final = 600.0
@@ -87,7 +87,7 @@ class Usage:
         if found is None:
             return {}
         ran_s = max(0.0, seconds(pod.main.finished_at) - seconds(pod.main.started_at))
-        return {"memory": round(found.memory / _GIB, 6), "cpu_s": round(found.cpus / found.count * ran_s, 3)}
+        return {"memory": round(found.memory / GIB, 6), "cpu_s": round(found.cpus / found.count * ran_s, 3)}
 
     def _measured(self, wanted: set[str]) -> Sequence[Document]:
         if len(wanted) > _FEW:
