@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import textwrap
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from airflow_dla.runtime.docker.shared_ground import SharedGround
 from airflow_dla.runtime.docker.volume_ground import VolumeGround
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
 from airflow_dla.runtime.local import LocalRuntime
-from airflow_dla.specs import JobFile, PlaceSpec
+from airflow_dla.specs import ArtifactRef, Exit, JobFile, PlaceSpec
 
 #: Makes the runtime of a site, as one more process would; all are closed with the test.
 Runtimes = Callable[..., KubernetesRuntime]
@@ -40,6 +41,28 @@ def job() -> Callable[..., JobFile]:
 def store(tmp_path: Path) -> Store:
     """Return an artifact store of its own."""
     return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def numbers(store: Store, tmp_path: Path) -> ArtifactRef:
+    """Return an input."""
+    folder = tmp_path / "numbers"
+    folder.mkdir()
+    (folder / "numbers.csv").write_text("1\n2\n4\n")
+    return store.publish(folder, kind="dataset")
+
+
+@pytest.fixture
+def published(store: Store, tmp_path: Path) -> Callable[[Exit], dict[str, str]]:
+    """Return a function that returns the files of an attempt's model."""
+
+    def published_(found: Exit) -> dict[str, str]:
+        assert found.succeeded, found
+        folder = tmp_path / f"model-{time.monotonic_ns()}"
+        store.fetch(found.outputs["model"].digest, folder)
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    return published_
 
 
 @pytest.fixture

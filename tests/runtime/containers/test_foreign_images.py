@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from contracts.runtime import ended, job_file, submitted, wait_until
+from trainings import STEPS
 
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime import Launch
@@ -36,46 +36,6 @@ numbers = pathlib.Path(os.environ["DLA_IN"], "train", "numbers.csv").read_text()
 print("total=%d" % sum(map(int, numbers)))
 pathlib.Path(os.environ["DLA_OUT"], "model", "model.txt").write_text("%d.%d" % sys.version_info[:2])
 """
-
-#: Goes on from its checkpoint, one step in a tenth of a second, and says where it began.
-_LONG = """
-import time
-def main(job):
-    old = job.checkpoint.load()
-    step = int((old / "step").read_text()) if old else 0
-    print("from", step, flush=True)
-    while step < job.args["steps"]:
-        step += 1
-        time.sleep(0.05)
-        job.checkpoint.save(lambda folder: (folder / "step").write_text(str(step)))
-        job.log(step=step, loss=1.0 / step)
-        if job.stopping:
-            print("to", step, flush=True)
-            return
-    (job.outputs["model"].path / "steps").write_text(str(step))
-"""
-
-
-@pytest.fixture
-def numbers(store: Store, tmp_path: Path) -> Any:
-    """Return an input."""
-    folder = tmp_path / "numbers"
-    folder.mkdir()
-    (folder / "numbers.csv").write_text("1\n2\n4\n")
-    return store.publish(folder, kind="dataset")
-
-
-@pytest.fixture
-def published(store: Store, tmp_path: Path) -> Published:
-    """Return a function that returns the files of an attempt's model."""
-
-    def published_(found: Exit) -> dict[str, str]:
-        assert found.succeeded, found
-        folder = tmp_path / f"model-{time.monotonic_ns()}"
-        store.fetch(found.outputs["model"].digest, folder)
-        return {path.name: path.read_text() for path in folder.iterdir()}
-
-    return published_
 
 
 @pytest.mark.parametrize(("image", "python"), [("base_image", "3.11"), ("foreign_image", "3.9")], indirect=["image"])
@@ -107,7 +67,7 @@ def test_no_python(run: Run, store: Store, published: Published, numbers: Any, i
 def test_preempted_and_resumed(docker: DockerRuntime, launch: Callable[..., Launch], published: Published, base_image: str):
     """A preempted training frees its place within its grace, and the next attempt goes on from its last checkpoint."""
     fields = {"outputs": ("model",), "args": {"steps": 10_000}, "checkpoint": "job"}
-    submitted(docker, replace(launch(_LONG, "work:main", "job.1", **fields), image=base_image))
+    submitted(docker, replace(launch(STEPS, "work:main", "job.1", **fields), image=base_image))
     wait_until(lambda: b'"step":5' in docker.logs("job.1", 0).data.replace(b" ", b""))
     began = time.monotonic()
     docker.cancel("job.1", ExitReason.PREEMPTED)
@@ -115,7 +75,7 @@ def test_preempted_and_resumed(docker: DockerRuntime, launch: Callable[..., Laun
     assert time.monotonic() - began < 5 + 5  # its grace, and five seconds
     reached = int(docker.logs("job.1", 0).data.split(b"to ")[1].split()[0])
     fields["args"] = {"steps": reached + 2}
-    submitted(docker, replace(launch(_LONG, "work:main", "job.2", **fields), image=base_image))
+    submitted(docker, replace(launch(STEPS, "work:main", "job.2", **fields), image=base_image))
     found = ended(docker, "job.2")
     assert docker.logs("job.2", 0).data.startswith(b"from %d\n" % reached)
     assert published(found) == {"steps": str(reached + 2)}
@@ -124,14 +84,14 @@ def test_preempted_and_resumed(docker: DockerRuntime, launch: Callable[..., Laun
 def test_killed_and_resumed(docker: DockerRuntime, launch: Callable[..., Launch], base_image: str, docker_engine: Any):
     """A training that was killed without warning loses one checkpoint interval at most."""
     fields = {"outputs": ("model",), "args": {"steps": 10_000}, "checkpoint": "job"}
-    handle = submitted(docker, replace(launch(_LONG, "work:main", "job.1", **fields), image=base_image))
+    handle = submitted(docker, replace(launch(STEPS, "work:main", "job.1", **fields), image=base_image))
     wait_until(lambda: b'"step":20' in docker.logs("job.1", 0).data.replace(b" ", b""))
     with docker_engine.client() as client:
         client.kill(handle["container"])
     assert ended(docker, "job.1").reason is ExitReason.KILLED
     reached = docker.logs("job.1", 0).data.count(b'"step"')
     fields["args"] = {"steps": 1}
-    submitted(docker, replace(launch(_LONG, "work:main", "job.2", **fields), image=base_image))
+    submitted(docker, replace(launch(STEPS, "work:main", "job.2", **fields), image=base_image))
     ended(docker, "job.2")
     resumed = int(docker.logs("job.2", 0).data.split()[1])
     assert reached - 1 <= resumed <= reached + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -90,12 +89,3 @@ def place() -> Callable[..., PlaceSpec]:
 def launch(job: Callable[..., JobFile]) -> Callable[..., Launch]:
     """Return a function that makes a launch, of a default job unless it is given one."""
     return lambda **fields: launches.launch(fields.pop("job", None) or job(), **fields)
-
-
-def until(true: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Wait until something is true, and return it."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := true()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contracts.runtime import wait_until
 
 from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.command import argv
@@ -15,8 +16,6 @@ from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.policy import refuse
 from airflow_dla.runtime.starting import why_not_started
 from airflow_dla.specs import Grant
-
-from .conftest import until
 
 pytestmark = pytest.mark.docker
 
@@ -68,7 +67,7 @@ def run(engine: Engine, make: Make, allowed: Make, files: Path, workspace: str) 
 
 def log(engine: Engine, container: str) -> list[str]:
     """Wait for a container's end; return the lines of its log."""
-    until(lambda: (found := engine.inspect(container)) and found["State"]["Status"] == "exited")
+    wait_until(lambda: (found := engine.inspect(container)) and found["State"]["Status"] == "exited")
     return engine.tail(container, 65_536).decode().splitlines()
 
 

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from contracts.runtime import wait_until
 
 from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.runtime.docker.engine import Engine
-
-from .conftest import until
 
 pytestmark = pytest.mark.docker
 
@@ -21,7 +20,7 @@ Make = Callable[..., str]
 
 def exited(engine: Engine, container: str) -> int:
     """Wait for a container's end; return its exit code."""
-    state = until(lambda: (found := engine.inspect(container)) and found["State"]["Status"] == "exited" and found["State"])
+    state = wait_until(lambda: (found := engine.inspect(container)) and found["State"]["Status"] == "exited" and found["State"])
     return int(state["ExitCode"])
 
 
@@ -108,7 +107,7 @@ def test_signals(make: Make, engine: Engine):
     assert not engine.kill(container, "TERM")
     engine.start(container)
     stream = engine.stream(container)
-    until(lambda: stream.read(0))
+    wait_until(lambda: stream.read(0))
     with pytest.raises(InvalidSpec, match="NONE"):
         engine.kill(container, "NONE")
     assert engine.kill(container, "TERM")
@@ -199,7 +198,7 @@ def test_images(engine: Engine, bare_image: str):
             return str(error)
         return ""
 
-    said = until(refusal)
+    said = wait_until(refusal)
     assert "connection refused" in said
     assert "can the engine's host reach that registry?" in said
     assert refusal() == said

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contracts.runtime import wait_until
 from fakes.docker_engine import FakeEngine, answer
 
 from airflow_dla.errors import PlaceUnavailable
 from airflow_dla.runtime.docker.engine import Engine
 from airflow_dla.runtime.docker.streams import STDERR, STDOUT, LogStream
 
-from .conftest import until
 from .test_frames import framed
 
 docker = pytest.importorskip("docker")
@@ -56,8 +56,8 @@ def test_both_streams_in_the_order_of_their_arrival(make: Callable[..., str], en
         seen += live.read(len(seen), 100)
         return live.ended
 
-    until(followed)
-    until(lambda: not running(engine, container))
+    wait_until(followed)
+    wait_until(lambda: not running(engine, container))
     seen += all_of(live)[len(seen) :]
     again = engine.stream(container)
     assert all_of(again) == seen
@@ -78,10 +78,10 @@ def test_it_does_not_wait(make: Callable[..., str], engine: Engine):
     assert [stream.read(0) for _ in range(100)] == [b""] * 100
     assert time.monotonic() - began < 0.5
     engine.start(container, stdin=b"\n")
-    assert until(lambda: stream.read(0)) == b"more\n"
+    assert wait_until(lambda: stream.read(0)) == b"more\n"
     assert not stream.ended
     engine.kill(container, "KILL")
-    until(lambda: stream.read(5) == b"" and stream.ended)
+    wait_until(lambda: stream.read(5) == b"" and stream.ended)
     assert stream.read(5, last=True) == b""
     assert stream.read(2, last=True) == b"re\n"
 
@@ -115,7 +115,7 @@ def test_what_drivers_keep(make: Callable[..., str], engine: Engine, driver: str
     """The engine's usual log keeps text only, other bytes become the replacement character; its local one keeps all."""
     container = make("printf '\\377\\000x\\n'", HostConfig={"LogConfig": {"Type": driver, "Config": options}})
     engine.start(container)
-    assert until(lambda: engine.stream(container).read(0, last=True)) == kept
+    assert wait_until(lambda: engine.stream(container).read(0, last=True)) == kept
 
 
 @pytest.mark.docker
@@ -181,7 +181,7 @@ def test_a_broken_connection_is_not_the_end(fake: Callable[..., LogStream], chun
             yield b"0\r\n\r\n"
 
     stream = fake(script)
-    assert until(lambda: stream.read(0)) == b"hell"
+    assert wait_until(lambda: stream.read(0)) == b"hell"
     with pytest.raises(PlaceUnavailable, match=r"place gpu1: .*the log of container abc broke off"):
         stream.read(4, last=True)
     breaks.clear()

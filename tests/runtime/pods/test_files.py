@@ -7,15 +7,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_runtime import small
 from clusters import REAL, Site
 from contracts.runtime import ended, submitted, wait_until
+from trainings import STEPS
 
-from airflow_dla.artifacts import Store
 from airflow_dla.runtime import Launch
 from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
@@ -27,54 +26,12 @@ Runtimes = Callable[..., KubernetesRuntime]
 
 _SECRET = "hunter2-0f8a51"
 
-#: Adds up, saves, says what it has and writes.
-_WORK = """
-import time
-def main(job):
-    old = job.checkpoint.load()
-    step = int((old / "step").read_text()) if old else 0
-    print("from", step, flush=True)
-    while step < job.args["steps"]:
-        step += 1
-        time.sleep(0.05)
-        job.checkpoint.save(lambda folder: (folder / "step").write_text(str(step)))
-        job.log(step=step, loss=1.0 / step)
-        if job.stopping:
-            print("to", step, flush=True)
-            return
-    numbers = (job.inputs["train"].path / "numbers.csv").read_text().split()
-    job.log(step=step, total=sum(map(int, numbers)))
-    (job.outputs["model"].path / "steps").write_text(str(step))
-"""
-
-
-@pytest.fixture
-def numbers(store: Store, tmp_path: Path) -> Any:
-    """Return an input."""
-    folder = tmp_path / "numbers"
-    folder.mkdir()
-    (folder / "numbers.csv").write_text("1\n2\n4\n")
-    return store.publish(folder, kind="dataset")
-
-
-@pytest.fixture
-def published(store: Store, tmp_path: Path) -> Callable[[Exit], dict[str, str]]:
-    """Return a function that returns the files of an attempt's model."""
-
-    def published_(found: Exit) -> dict[str, str]:
-        assert found.succeeded, found
-        folder = tmp_path / f"model-{time.monotonic_ns()}"
-        store.fetch(found.outputs["model"].digest, folder)
-        return {path.name: path.read_text() for path in folder.iterdir()}
-
-    return published_
-
 
 @pytest.fixture
 def work(launch: Callable[..., Launch], numbers: Any) -> Callable[..., Launch]:
     """Return a function that makes a training of so many steps."""
 
-    def work_(steps: int, attempt: str = "job.1", code: str = _WORK) -> Launch:
+    def work_(steps: int, attempt: str = "job.1", code: str = STEPS) -> Launch:
         grant = Grant(id=attempt, node="cluster", amounts={"cpu": 0.2, "memory": 0.25})
         fields = {"inputs": {"train": numbers}, "outputs": ("model",), "args": {"steps": steps}, "checkpoint": "job", "grant": grant}
         return launch(code, "work:main", attempt, **fields)
@@ -147,7 +104,7 @@ def test_edited_code(pods: KubernetesRuntime, work: Callable[..., Launch]):
     """What was edited a moment ago runs, in the same image, within seconds."""
     submitted(pods, work(1), 60)
     assert ended(pods, "job.1", 60).succeeded
-    edited = _WORK.replace('"from"', '"edited, from"')
+    edited = STEPS.replace('"from"', '"edited, from"')
     began = time.monotonic()
     submitted(pods, work(1, "job.2", edited), 60)
     wait_until(lambda: b"edited" in pods.logs("job.2", 0).data, 30)
