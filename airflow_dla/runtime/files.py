@@ -1,14 +1,36 @@
-"""The JSON files in an attempt's folder: read, and written whole."""
+"""Folders of attempts, and what lies there: JSON files, read and written whole; lines of JSON; logs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from airflow_dla.errors import InvalidSpec
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
+
+
+def checked_label(attempt: str, names: str) -> str:
+    """Return an attempt's label; `InvalidSpec`, which says what it names here, if it is none and might name something else."""
+    if not _LABEL.fullmatch(attempt):
+        raise InvalidSpec(f"an attempt's label is JOB.NUMBER of letters, digits, _ and -, got {attempt!r}; it names {names}")
+    return attempt
+
+
+def folder_of(attempt: str, root: Path) -> Path:
+    """Return the folder of an attempt below a folder."""
+    return root / checked_label(attempt, f"a folder below {root}")
+
+
+def attempts_in(root: Path) -> list[Path]:
+    """Return the folders of attempts below a folder, which need not be there."""
+    return [path for path in root.iterdir() if _LABEL.fullmatch(path.name)] if root.is_dir() else []
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -31,6 +53,36 @@ def write_once(path: Path, value: Mapping[str, Any]) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(partial, path)
     partial.unlink()
+
+
+def json_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    r"""Yield the objects among lines that a job could have written itself: what is none is passed over.
+
+    Examples
+    --------
+    >>> list(json_lines([b'{"a": 1}\n', b"epoch 1\n", b"[]"]))
+    [{'a': 1}]
+    """
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                yield found
+
+
+def read_piece(path: Path, offset: int, limit: int) -> bytes:
+    """Return the bytes of a file from an offset, at most `limit`; none where there is no file."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), limit, offset)
+    except FileNotFoundError:
+        return b""
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of some bytes, though a pipe or a terminal takes fewer at a time."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _partial(path: Path, value: Mapping[str, Any]) -> Path:

@@ -9,8 +9,6 @@ else can, and the kernel frees it whatever happens.
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import shutil
 import signal
 import sys
@@ -20,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import airflow_dla
-from airflow_dla.errors import InvalidSpec, JobLost, NotFound
+from airflow_dla.errors import JobLost, NotFound
 from airflow_dla.runtime.beside import run_beside
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.detached import around, is_locked, last_words, lives, locked, read_keeper, spawn
-from airflow_dla.runtime.files import read_json, write_once, write_whole
+from airflow_dla.runtime.files import attempts_in, folder_of, read_json, read_piece, write_once, write_whole
 from airflow_dla.runtime.processes import has_mark, marked_with, members, signal_if
 from airflow_dla.runtime.resizing import resize
 from airflow_dla.specs import Exit, ExitReason, Grant, KeeperFile
@@ -32,7 +30,6 @@ from airflow_dla.specs import Exit, ExitReason, Grant, KeeperFile
 _STARTING_S: Final = 10.0
 _SWEEP_S: Final = 1.0
 _KEEPER: Final = "keeper.json"
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
 
 
 class LocalRuntime:
@@ -119,11 +116,7 @@ class LocalRuntime:
 
     def logs(self, attempt: str, offset: int, *, limit: int = 1 << 20) -> LogSlice:
         """Return the log from a byte offset: both streams go into one file, which keeps their order and does not tell them apart."""
-        try:
-            with (self._folder(attempt) / "log").open("rb", buffering=0) as file:
-                data = os.pread(file.fileno(), limit, offset)
-        except FileNotFoundError:
-            data = b""
+        data = read_piece(self._folder(attempt) / "log", offset, limit)
         return LogSlice(data, offset + len(data))
 
     def cancel(self, attempt: str, reason: ExitReason) -> None:
@@ -145,9 +138,7 @@ class LocalRuntime:
 
     def jobs(self) -> dict[str, bool]:
         """Return every attempt that has a folder here, and whether its keeper lives."""
-        if not self.root.is_dir():
-            return {}
-        return {path.name: self._is_alive(path) for path in self.root.iterdir() if _LABEL.fullmatch(path.name)}
+        return {path.name: self._is_alive(path) for path in attempts_in(self.root)}
 
     # --- outside the contract ---
 
@@ -161,10 +152,8 @@ class LocalRuntime:
 
     def forget(self, *, older_than_s: float) -> tuple[str, ...]:
         """Remove the folders of attempts that ended so many seconds ago; return their labels."""
-        if not self.root.is_dir():
-            return ()
         limit = time.time() - older_than_s
-        old = [path for path in self.root.iterdir() if _LABEL.fullmatch(path.name) and path.stat().st_mtime < limit]
+        old = [path for path in attempts_in(self.root) if path.stat().st_mtime < limit]
         gone = [path for path in old if not self._is_alive(path) and _swept(path)]
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
@@ -173,11 +162,7 @@ class LocalRuntime:
     # --- inside ---
 
     def _folder(self, attempt: str) -> Path:
-        if not _LABEL.fullmatch(attempt):
-            raise InvalidSpec(
-                f"an attempt's label is JOB.NUMBER of letters, digits, _ and -, got {attempt!r}; it names a folder below {self.root}"
-            )
-        return self.root / attempt
+        return folder_of(attempt, self.root)
 
     def _is_alive(self, folder: Path) -> bool:
         if (folder / "exit.json").exists():

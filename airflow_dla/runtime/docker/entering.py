@@ -21,6 +21,7 @@ from airflow_dla.errors import NotFound
 from airflow_dla.runtime.answers import Answer
 from airflow_dla.runtime.docker.clients import Clients, answer_of, send
 from airflow_dla.runtime.docker.frames import Demultiplexer
+from airflow_dla.runtime.files import write_all
 from airflow_dla.runtime.wires import Wire
 
 _IN, _OUT, _ERR = 0, 1, 2
@@ -219,12 +220,7 @@ class _Relay:
     def _show(self, data: bytes) -> None:
         pieces = self._frames.feed(data) if self._resize is None else [(_OUT, data)]
         for stream, piece in pieces:
-            _write(_ERR if stream == _ERR else _OUT, piece)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+            write_all(_ERR if stream == _ERR else _OUT, piece)
 
 
 @contextlib.contextmanager

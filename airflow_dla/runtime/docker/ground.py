@@ -7,8 +7,7 @@ checkpoints while it runs, and publishes.
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,8 +18,6 @@ from airflow_dla.specs import ExitReason, Grant, JobFile
 #: Where a container finds secrets that are files.
 SECRETS: Final = "/run/secrets"
 
-#: An attempt's label: it names folders and volumes.
-LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.\d+")
 #: A bind mount as the engine's API writes it.
 Mount = Mapping[str, Any]
 
@@ -99,3 +96,10 @@ class Ground(Protocol):
 
     def log(self, attempt: str) -> Path:
         """Return where an attempt's log is kept once its container is gone."""
+
+
+def staged(read: Callable[[str], Mapping[str, Any] | None]) -> Staged | None:
+    """Return what became of an attempt's files, by what reads its mate's: of what was never fetched nothing is published."""
+    fetched = read("fetched.json")
+    found = fetched if fetched is not None and fetched.get("error") else read("published.json")
+    return None if found is None else Staged.from_mapping(found)

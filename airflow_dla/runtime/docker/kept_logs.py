@@ -12,6 +12,7 @@ from typing import Final
 
 from airflow_dla.runtime.contract import LogSlice
 from airflow_dla.runtime.docker.frames import Frames, error_ranges
+from airflow_dla.runtime.files import read_piece
 
 #: Begin and end in bytes from the log's beginning. All are of one size, so that one is found without reading those before.
 _RANGE: Final = struct.Struct(">QQ")
@@ -38,11 +39,7 @@ def write(path: Path, pieces: Iterable[Frames]) -> None:
 
 def read(path: Path, offset: int, limit: int) -> LogSlice:
     """Return a piece of a kept log from a byte offset; empty where there is none."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            data = os.pread(file.fileno(), limit, offset)
-    except FileNotFoundError:
-        data = b""
+    data = read_piece(path, offset, limit)
     return LogSlice(data, offset + len(data), _errors(errors_of(path), offset, len(data)) if data else None)
 
 

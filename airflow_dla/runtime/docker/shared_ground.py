@@ -7,7 +7,6 @@ it ``dla/``, which is the container's ``/dla``. Mates are processes of this host
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import airflow_dla
-from airflow_dla.errors import InvalidSpec, LaunchRefused, NotReady
+from airflow_dla.errors import LaunchRefused, NotReady
 from airflow_dla.runtime.command import AGENTS_DIR, FOLDERS, JOB_DIR, needs_mate
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.detached import is_locked, lives, locked, read_keeper, spawn
-from airflow_dla.runtime.docker.ground import LABEL, SECRETS, Mount
+from airflow_dla.runtime.docker.ground import SECRETS, Mount, staged
 from airflow_dla.runtime.facts import Staged, Stop
-from airflow_dla.runtime.files import read_json, write_once, write_whole
+from airflow_dla.runtime.files import attempts_in, folder_of, json_lines, read_json, write_once, write_whole
 from airflow_dla.runtime.processes import signal_if
 from airflow_dla.specs import ArtifactRef, ExitReason, Grant, JobFile
 
@@ -184,11 +183,7 @@ class SharedGround:
     def staged(self, attempt: str) -> Staged | None:
         """Read the error in ``fetched.json``, or ``published.json``: of what was never fetched nothing is published."""
         folder = self._folder(attempt)
-        for name in ("fetched.json", "published.json"):
-            found = read_json(folder / name)
-            if found is not None and (name == "published.json" or found.get("error")):
-                return Staged.from_mapping(found)
-        return None
+        return staged(lambda name: read_json(folder / name))
 
     def finish(self, attempt: str, *, succeeded: bool, hard: bool) -> Staged | None:
         """Tell the mate that the work has ended, and see that there is one until it is done."""
@@ -209,12 +204,12 @@ class SharedGround:
 
     def launched(self) -> set[str]:
         """List the folders."""
-        return {path.name for path in self._folders()}
+        return {path.name for path in attempts_in(self.root)}
 
     def old(self, age_s: float) -> set[str]:
         """List the folders that were last changed before."""
         limit = time.time() - age_s
-        return {path.name for path in self._folders() if path.stat().st_mtime < limit}
+        return {path.name for path in attempts_in(self.root) if path.stat().st_mtime < limit}
 
     def clear(self, attempt: str) -> None:
         """Remove both folders and what is left of secrets, unless a mate still works there."""
@@ -229,15 +224,8 @@ class SharedGround:
 
     # --- inside ---
 
-    def _folders(self) -> list[Path]:
-        return [path for path in self.root.iterdir() if LABEL.fullmatch(path.name)] if self.root.is_dir() else []
-
     def _folder(self, attempt: str) -> Path:
-        if not LABEL.fullmatch(attempt):
-            raise InvalidSpec(
-                f"an attempt's label is JOB.NUMBER of letters, digits, _ and -, got {attempt!r}; it names a folder below {self.root}"
-            )
-        return self.root / attempt
+        return folder_of(attempt, self.root)
 
     def _made(self, attempt: str) -> Path:
         folder = self._folder(attempt)
@@ -327,8 +315,4 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return
-        for line in file:
-            with contextlib.suppress(ValueError):
-                found = json.loads(line)
-                if isinstance(found, dict):
-                    yield found
+        yield from json_lines(file)

@@ -11,6 +11,7 @@ stops puts off its kill.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import threading
 import time
@@ -20,16 +21,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_dla.errors import InvalidSpec, LaunchRefused, NotReady, PlaceUnavailable
+from airflow_dla.errors import LaunchRefused, NotReady, PlaceUnavailable
 from airflow_dla.runtime.command import AGENTS_DIR, FOLDERS, JOB_DIR, needs_mate
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker import body, kept_logs
 from airflow_dla.runtime.docker.archives import Entry
 from airflow_dla.runtime.docker.engine import Engine
-from airflow_dla.runtime.docker.ground import LABEL, SECRETS, Mount
+from airflow_dla.runtime.docker.ground import SECRETS, Mount, staged
 from airflow_dla.runtime.docker.mates import CONTROL, Mates, package
 from airflow_dla.runtime.docker.shelves import Shelves
 from airflow_dla.runtime.facts import Staged, Stop
+from airflow_dla.runtime.files import checked_label, json_lines
 from airflow_dla.runtime.policy import image_of
 from airflow_dla.specs import ExitReason, Grant, JobFile, PlaceSpec
 
@@ -144,7 +146,7 @@ class VolumeGround:
     def job(self, attempt: str) -> JobFile | None:
         """Read ``job.json``, and the grant that came after it, from the container of ours."""
         if attempt not in self._jobs:
-            found = self._mates.read_json(self._checked(attempt), "job.json")
+            found = self._mates.read_json(_checked(attempt), "job.json")
             if found is None:
                 return None
             self._jobs[attempt] = JobFile.from_mapping(found)
@@ -176,19 +178,15 @@ class VolumeGround:
 
     def said(self, attempt: str) -> tuple[Mapping[str, Any], ...]:
         """Read ``metrics.jsonl``, which the job itself could have written: what is no line of ours is passed over."""
-        return tuple(_lines(self._mates.read(attempt, "dla/metrics.jsonl") or b""))
+        return tuple(json_lines((self._mates.read(attempt, "dla/metrics.jsonl") or b"").splitlines()))
 
     def staged(self, attempt: str) -> Staged | None:
         """Read the error in ``fetched.json``, or ``published.json``."""
-        for name in ("fetched.json", "published.json"):
-            found = self._mates.read_json(attempt, name)
-            if found is not None and (name == "published.json" or found.get("error")):
-                return Staged.from_mapping(found)
-        return None
+        return staged(functools.partial(self._mates.read_json, attempt))
 
     def finish(self, attempt: str, *, succeeded: bool, hard: bool) -> Staged | None:
         """Tell the mate that the work has ended, and see that there is one until it is done."""
-        state = self._mates.state(self._checked(attempt))
+        state = self._mates.state(_checked(attempt))
         if state is None:
             return Staged()
         if self._mates.read(attempt, "ended.json") is None:
@@ -214,7 +212,7 @@ class VolumeGround:
 
     def clear(self, attempt: str) -> None:
         """Remove the container of ours, then the volumes and the log; the marks go last."""
-        self._mates.remove(self._checked(attempt))
+        self._mates.remove(_checked(attempt))
         first = ("data", "agents", "secrets")
         for one in sorted(self._shelves.of(attempt), key=lambda one: one.kind not in first):
             if not self._shelves.remove(one.name):
@@ -235,16 +233,11 @@ class VolumeGround:
         now = self.now()
         return at if at < now + _CLOSE_S else now
 
-    def _checked(self, attempt: str) -> str:
-        if not LABEL.fullmatch(attempt):
-            raise InvalidSpec(f"an attempt's label is JOB.NUMBER of letters, digits, _ and -, got {attempt!r}; it names volumes")
-        return attempt
-
     def _log(self, attempt: str) -> Path:
-        return self._logs / f"{self._checked(attempt)}.log"
+        return self._logs / f"{_checked(attempt)}.log"
 
     def _name(self, attempt: str, kind: str = "") -> str:
-        return "-".join([body.name(self.workspace, self._checked(attempt)), *([kind] if kind else [])])
+        return "-".join([body.name(self.workspace, _checked(attempt)), *([kind] if kind else [])])
 
     def _mate(self, attempt: str) -> str:
         return self._name(attempt, "mate")
@@ -353,14 +346,10 @@ def _below(folder: str, entry: Entry) -> Entry:
     return Entry(path=f"{folder.strip('/')}/{entry.path}", data=entry.data, mode=entry.mode, owner=entry.owner)
 
 
+def _checked(attempt: str) -> str:
+    return checked_label(attempt, "volumes")
+
+
 def _forget_oldest(known: dict[str, Any]) -> None:
     while len(known) > _REMEMBERED:
         known.pop(next(iter(known)), None)
-
-
-def _lines(data: bytes) -> Iterator[Mapping[str, Any]]:
-    for line in data.splitlines():
-        with contextlib.suppress(ValueError):
-            found = json.loads(line)
-            if isinstance(found, dict):
-                yield found

@@ -10,6 +10,7 @@ from typing import Any, Final
 from airflow_dla.errors import Conflict, LaunchRefused, NotFound, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.facts import Stop, seconds
+from airflow_dla.runtime.files import write_all
 from airflow_dla.runtime.kubernetes import body, names, policy, resizing
 from airflow_dla.runtime.kubernetes.bundle import bundle
 from airflow_dla.runtime.kubernetes.cargo import Cargo
@@ -187,8 +188,8 @@ class KubernetesRuntime:
         typed = () if terminal else iter(lambda: os.read(0, _PIECE), b"")
         with self.cluster.exec(pod, MAIN, command, typed, patience_s=_ENTERED_S) as channel:
             for piece in channel:
-                _put(1, piece)
-            _put(2, channel.err)
+                write_all(1, piece)
+            write_all(2, channel.err)
             return channel.code
 
     # --- launching ---
@@ -287,11 +288,6 @@ class KubernetesRuntime:
             time.sleep(_LOOK_S)
             asked = self.cluster.get("pods", pod.name)
         return False
-
-
-def _put(stream: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(stream, data) :]
 
 
 def is_over(job: Document) -> bool:
