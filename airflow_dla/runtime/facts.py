@@ -30,6 +30,15 @@ class Stop:
     why: str = ""
     grace_s: float | None = None
 
+    @classmethod
+    def from_mapping(cls, found: Mapping[str, Any]) -> Self:
+        """Read ``stop.json``, whoever wrote it."""
+        return cls(ExitReason(found["reason"]), float(found["at"]), found.get("why", ""), found.get("grace_s"))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Write one of ours."""
+        return {"reason": self.reason.value, "at": self.at}
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:

@@ -38,6 +38,9 @@ IN_PLACE: Final = "place"
 OF_HOST: Final = "host"
 OF_ANY_HOST: Final = "any-host"
 
+#: Who runs jobs where a place names nobody: no user of any host.
+NOBODY: Final = "65532:65532"
+
 _TLS: Final = ("ca", "cert", "key")
 #: Fields that mean something to one kind of place only; the others to all that run jobs in images.
 _OF_DOCKER: Final = ("url", "tls", "folder", "runtime")
@@ -61,6 +64,12 @@ _image = written(r"\S+", "an image such as 'registry.example.org/team/train:1.2'
 _user = written(r"\d{1,10}:\d{1,10}", "'uid:gid' in digits such as '1000:1000': an image need not know our names")
 _folder = written(r"/.*", "the absolute path of a folder")
 _file = written(r"/.*", "the absolute path of a file")
+
+
+def user_ids(user: str) -> tuple[int, int]:
+    """Return the numbers of ``uid:gid``."""
+    uid, _, gid = user.partition(":")
+    return int(uid), int(gid)
 
 
 def _engine(raw: object, where: str) -> str:

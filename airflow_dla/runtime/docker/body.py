@@ -16,6 +16,7 @@ from airflow_dla.errors import LaunchRefused
 from airflow_dla.runtime.command import AGENTS_DIR, JOB_DIR, environment
 from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.docker.facts import EngineFacts, Image
+from airflow_dla.runtime.docker.listings import ATTEMPT, WORKSPACE
 from airflow_dla.runtime.docker.overrides import TOP, asked
 from airflow_dla.runtime.docker.volumes import mount, volumes
 from airflow_dla.runtime.limits import compute, devices, differ_in_compute, in_bytes, tmp
@@ -56,7 +57,7 @@ def labels(launch: Launch, workspace: str) -> dict[str, str]:
     """Return the labels that an attempt's container is found by, and those for people."""
     attempt = launch.job.attempt
     people = {f"dla.{key}": value for key, value in launch.labels.items()}
-    return {**people, "dla.workspace": workspace, "dla.attempt": attempt, "dla.job": attempt.rpartition(".")[0]}
+    return {**people, WORKSPACE: workspace, ATTEMPT: attempt, "dla.job": attempt.rpartition(".")[0]}
 
 
 def body(

@@ -24,14 +24,13 @@ from airflow_dla.runtime.facts import Staged, Stop
 from airflow_dla.runtime.policy import image_of
 from airflow_dla.runtime.readings import readings
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
+from airflow_dla.specs.places import NOBODY, user_ids
 from airflow_dla.specs.resources import GIB
 
 #: Followers of one process share a look at the engine that is no older than this, seconds; just after a launch a newer one.
 _FRESH_S: Final = 0.15
 _NEWER_S: Final = 0.015
 _JUST_S: Final = 1.0
-#: Who runs a container's program where the worker is root and the place names nobody: no user of any host.
-_NOBODY: Final = (65532, 65532)
 _SLICE: Final = 1 << 20
 #: Ends that one process remembers.
 _ENDS: Final = 1024
@@ -285,10 +284,8 @@ class DockerRuntime:
         return found
 
     def _owner(self) -> tuple[int, int]:
-        if self.place.user is not None:
-            uid, _, gid = self.place.user.partition(":")
-            return int(uid), int(gid or uid)
-        return (os.getuid(), os.getgid()) if os.getuid() else _NOBODY
+        own = f"{os.getuid()}:{os.getgid()}" if os.getuid() else NOBODY
+        return user_ids(self.place.user or own)
 
     # --- following ---
 

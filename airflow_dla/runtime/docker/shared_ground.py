@@ -14,6 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -162,12 +163,12 @@ class SharedGround:
         found = read_json(self._folder(attempt) / "stop.json")
         if found is None:
             return None
-        at = min(float(found["at"]), self.now())
-        return Stop(reason=ExitReason(found["reason"]), at=at, why=found.get("why", ""), grace_s=found.get("grace_s"))
+        stop = Stop.from_mapping(found)
+        return replace(stop, at=min(stop.at, self.now()))
 
     def mark_stop(self, attempt: str, reason: ExitReason) -> Stop:
         """Write ``stop.json`` unless it is there."""
-        write_once(self._made(attempt) / "stop.json", {"reason": reason.value, "at": self.now()})
+        write_once(self._made(attempt) / "stop.json", Stop(reason, self.now()).to_mapping())
         found = self.stop(attempt)
         assert found is not None
         return found

@@ -169,7 +169,7 @@ class VolumeGround:
         """Mark a stop unless there is one, and tell the mate."""
         made = self._shelves.make(self._name(attempt, "stop"), attempt, "stop", reason=reason.value)
         found = Stop(ExitReason(made.labels["dla.reason"]), at=self._past(made.at))
-        self._mates.put(attempt, "stop.json", {"reason": found.reason.value, "at": found.at})
+        self._mates.put(attempt, "stop.json", found.to_mapping())
         return found
 
     def now(self) -> float:

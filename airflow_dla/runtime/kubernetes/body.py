@@ -24,6 +24,7 @@ from airflow_dla.runtime.kubernetes.template import merged
 from airflow_dla.runtime.kubernetes.volumes import volumes
 from airflow_dla.runtime.policy import image_of
 from airflow_dla.specs import Exit, Grant, JobFile, PlaceSpec
+from airflow_dla.specs.places import NOBODY
 
 #: We collect ourselves; an object that nobody collects is removed so long after, s.
 _BACKSTOP_S: Final = 86_400
@@ -105,7 +106,7 @@ def marker(attempt: str, place: PlaceSpec, stop: Stop, *, workspace: str) -> dic
     """
     labels = names.labels(workspace, attempt)
     container = {"name": MAIN, "image": place.image or place.helper or "none", "securityContext": pods.rights(place)}
-    security = {**pods.as_user(place.user or pods.NOBODY), "seccompProfile": {"type": "RuntimeDefault"}}
+    security = {**pods.as_user(place.user or NOBODY), "seccompProfile": {"type": "RuntimeDefault"}}
     spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": security, "containers": [container]}
     return {
         "apiVersion": "batch/v1",
@@ -113,7 +114,7 @@ def marker(attempt: str, place: PlaceSpec, stop: Stop, *, workspace: str) -> dic
         "metadata": {
             "name": names.name(workspace, attempt),
             "labels": labels,
-            "annotations": {names.ATTEMPT: attempt, names.STOP: _stop(stop)},
+            "annotations": {names.ATTEMPT: attempt, names.STOP: json.dumps(stop.to_mapping())},
         },
         "spec": {**_once(place), "parallelism": 0, "activeDeadlineSeconds": 1, "template": {"metadata": {"labels": labels}, "spec": spec}},
     }
@@ -181,7 +182,7 @@ def stopped(document: Mapping[str, Any], stop: Stop) -> list[dict[str, Any]]:
         The Job, in which no stop is wanted yet.
     stop : `Stop`
     """
-    return _annotated(document, names.STOP, _stop(stop))
+    return _annotated(document, names.STOP, json.dumps(stop.to_mapping()))
 
 
 def concluded(document: Mapping[str, Any], found: Exit) -> list[dict[str, Any]]:
@@ -232,10 +233,6 @@ def _once(place: PlaceSpec) -> dict[str, Any]:
 
 def _members(job: JobFile) -> dict[str, str]:
     return {names.MEMBERS: names.label(job.part.run_id)} if job.part is not None else {}
-
-
-def _stop(stop: Stop) -> str:
-    return json.dumps({"reason": stop.reason.value, "at": stop.at})
 
 
 def _refuse_large(noted: Mapping[str, str], attempt: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from airflow_dla.runtime.facts import Stop, seconds
 from airflow_dla.runtime.kubernetes import names
-from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
+from airflow_dla.specs import Exit, Grant, JobFile
 
 Document = Mapping[str, Any]
 
@@ -242,7 +242,7 @@ def granted_of(document: Document) -> Grant | None:
 def stop_of(document: Document) -> Stop | None:
     """Return the stop that is wanted, and when it was asked for, seconds since the epoch."""
     found = _annotation(document, names.STOP)
-    return None if found is None else Stop(ExitReason(found["reason"]), float(found["at"]))
+    return None if found is None else Stop.from_mapping(found)
 
 
 def exit_of(document: Document) -> Exit | None:

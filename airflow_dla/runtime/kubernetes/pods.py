@@ -29,10 +29,9 @@ from airflow_dla.runtime.limits import devices, tmp
 from airflow_dla.runtime.policy import kept_capabilities
 from airflow_dla.specs import JobFile, PlaceSpec
 from airflow_dla.specs.clusters import CLAIM, EMPTY_DIR
+from airflow_dla.specs.places import NOBODY, user_ids
 from airflow_dla.specs.resources import amounts
 
-#: Who runs containers where the place names nobody.
-NOBODY: Final = "65532:65532"
 #: Time that ours get beyond the job's own, to keep its last checkpoint or publish, s. They end when they have, and wait
 #: as long for somebody who follows them.
 PUBLISH_S: Final = 86_400
@@ -158,7 +157,7 @@ def _main(launch: Launch, place: PlaceSpec, needs: Needs, *, image: str, name: s
 def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str, owner: str) -> dict[str, Any]:
     granted = limits.compute(job.grant)
     return {
-        **_ours(FETCH, place, image, bundle.fetch_command(_ids(owner))),
+        **_ours(FETCH, place, image, bundle.fetch_command(user_ids(owner))),
         # It may use what the job will. What it sets aside would count for as long as the pod lives, also once that is made smaller.
         "resources": {"requests": dict.fromkeys(granted, "0"), "limits": granted} if granted else {},
         "volumeMounts": [
@@ -171,7 +170,7 @@ def _fetch(job: JobFile, place: PlaceSpec, image: str, name: str, owner: str) ->
 
 def _mate(place: PlaceSpec, image: str, name: str, owner: str) -> dict[str, Any]:
     return {
-        **_ours(MATE, place, image, bundle.stay_command(_ids(owner))),
+        **_ours(MATE, place, image, bundle.stay_command(user_ids(owner))),
         "restartPolicy": "Always",
         "resources": {key: dict(value) for key, value in _BESIDE.items()},
         "volumeMounts": [{"name": _FILES, "mountPath": bundle.CONTROL, **_within(place, name, "")}],
@@ -188,11 +187,6 @@ def _ours(role: str, place: PlaceSpec, image: str, argv: Sequence[str]) -> dict[
         "env": [{"name": "TMPDIR", "value": bundle.CONTROL}, {"name": "HOME", "value": bundle.CONTROL}],
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
     }
-
-
-def _ids(user: str) -> tuple[int, int]:
-    uid, _, gid = user.partition(":")
-    return int(uid), int(gid)
 
 
 def environment(launch: Launch, secret: str) -> list[dict[str, Any]]:
@@ -293,7 +287,7 @@ def as_user(user: str) -> dict[str, Any]:
     >>> as_user("1000:100")
     {'runAsNonRoot': True, 'runAsUser': 1000, 'runAsGroup': 100, 'fsGroup': 100}
     """
-    uid, gid = _ids(user)
+    uid, gid = user_ids(user)
     return {"runAsNonRoot": uid != 0, "runAsUser": uid, "runAsGroup": gid, "fsGroup": gid}
 
 
