@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_dla.errors import NotReady
+from airflow_dla.errors import LaunchRefused, NotReady
 from airflow_dla.runtime import Handle, Launch, Runtime, Status
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile
 from airflow_dla.specs.agents import Entrypoint
@@ -57,6 +57,15 @@ def ended(runtime: Runtime, attempt: str, timeout_s: float = 15.0) -> Exit:
 
     found: Exit = wait_until(exit_, timeout_s)
     return found
+
+
+def ran(runtime: Runtime, launch: Launch) -> Exit:
+    """Run a launch to its end; a refused one ends so, as a follower has it."""
+    try:
+        submitted(runtime, launch, 60)
+    except LaunchRefused as refused:
+        return Exit(reason=ExitReason.REFUSED, message=str(refused))
+    return ended(runtime, launch.job.attempt, 60)
 
 
 class RuntimeContract:

@@ -149,15 +149,12 @@ def asked(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InvalidSpec
-        If a setting is unknown or never open, or its value cannot be read; says what to write instead.
+        As `airflow_dla.runtime.overrides.read` does, and if two sidecars have one name.
 
     Examples
     --------
     >>> asked({"node_selector": {"zone": "a"}, "host_aliases": {"db": "10.0.0.1"}})
     {'node_selector': {'zone': 'a'}, 'host_aliases': [{'ip': '10.0.0.1', 'hostnames': ['db']}]}
-    >>> asked({"env": {"A": "b"}})
-    Traceback (most recent call last):
-    airflow_dla.errors.InvalidSpec: overrides: 'env' is never open; use agent(env=…), and ...
     """
     found = read(overrides, SETTINGS, _CLOSED)
     sidecars = [sidecar["name"] for sidecar in found.get("sidecars", ())]
