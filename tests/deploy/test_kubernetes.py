@@ -25,7 +25,7 @@ README = DEPLOY.parents[1] / "README.md"
 PARTS = ("base", "nodes", "limits", "kueue", "airflow")
 OLDEST = "1.30.0"
 #: Of Kueue's own: kubernetes-validate knows only what a cluster is born with.
-FOREIGN = {"kueue.x-k8s.io/v1beta1"}
+FOREIGN = {"kueue.x-k8s.io/v1beta2"}
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 Build = Callable[[str], list[dict[str, Any]]]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from airflow_dla.errors import Conflict, NotFound
@@ -92,7 +92,7 @@ class Cluster:
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """Return an object, or None where there is none."""
-        of = kind_of(kind)
+        of = self._of(kind)
         answer = self._server.ask("GET", of.path(self.namespace, name), timeout_s=self._quick_s)
         if answer.status == MISSING:
             return None
@@ -117,7 +117,7 @@ class Cluster:
         NotFound
             If the cluster serves no such kind.
         """
-        of = kind_of(kind)
+        of = self._of(kind)
         path = of.path("" if cluster_wide else self.namespace)
         wanted = _given(labelSelector=labels, fieldSelector=fields)
         while True:
@@ -139,7 +139,7 @@ class Cluster:
         LaunchRefused
             If the cluster will not have it: permissions, quota, an admission webhook, an invalid document.
         """
-        of = kind_of(kind)
+        of = self._of(kind)
         query = [("dryRun", "All")] if dry_run else []
         document = {"apiVersion": of.api_version, "kind": of.name, **document}
         answer = self._server.ask("POST", of.path(self.namespace), query, body=document, timeout_s=self._slow_s)
@@ -167,7 +167,7 @@ class Cluster:
         LaunchRefused
             If the cluster will not have it so.
         """
-        of = kind_of(kind)
+        of = self._of(kind)
         content = "json-patch+json" if json_patch else "merge-patch+json"
         path = of.path(self.namespace, name, subresource)
         answer = self._server.ask("PATCH", path, body=patch, timeout_s=self._slow_s, content=content)
@@ -188,7 +188,7 @@ class Cluster:
         uid : str, optional
             Of the one that is meant: another of its name stays.
         """
-        of = kind_of(kind)
+        of = self._of(kind)
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if grace_s is not None:
             options["gracePeriodSeconds"] = -int(-grace_s // 1)
@@ -223,7 +223,7 @@ class Cluster:
         PlaceUnavailable
             If the connection breaks, or says nothing for longer than it should.
         """
-        of = kind_of(kind)
+        of = self._of(kind)
         query = [
             *_given(labelSelector=labels, fieldSelector=fields, resourceVersion=resource_version),
             ("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", str(int(timeout_s))),
@@ -343,7 +343,7 @@ class Cluster:
 
     def allowed(self, verb: str, kind: str, subresource: str = "") -> bool:
         """Whether we may do something to a kind of object in this namespace."""
-        of = kind_of(kind)
+        of = self._of(kind)
         what = {"verb": verb, "resource": of.plural, "group": of.group, "subresource": subresource}
         where = {"namespace": self.namespace} if of.namespaced else {}
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": what | where}}
@@ -359,7 +359,7 @@ class Cluster:
 
     def serves(self, kind: str, subresource: str = "") -> bool:
         """Whether the cluster has a kind of object, or what can be done to it: ``serves("pods", "resize")``."""
-        of = kind_of(kind)
+        of = self._of(kind)
         answer = self._server.ask("GET", of.root, timeout_s=self._quick_s)
         if answer.status == MISSING:
             return False
@@ -367,6 +367,20 @@ class Cluster:
         return any(found["name"] == wanted for found in self._good(answer, "get", of, "")["resources"])
 
     # --- inside ---
+
+    def _of(self, kind: str) -> Kind:
+        """Return a kind in the version that the cluster serves of it."""
+        of = kind_of(kind)
+        if not of.older:
+            return of
+        served = self._server.versions.get(of.group)
+        if served is None:
+            answer = self._server.ask("GET", f"/apis/{of.group}", timeout_s=self._quick_s)
+            if answer.status == MISSING:
+                return of  # it may be there later
+            served = frozenset(found["version"] for found in self._good(answer, "get", of, "")["versions"])
+            self._server.versions[of.group] = served
+        return of if of.version in served else replace(of, version=of.older)
 
     def _good(self, answer: Answer, verb: str, kind: Kind, name: str) -> dict[str, Any]:
         """Return the document of a good answer, or raise what another one means."""

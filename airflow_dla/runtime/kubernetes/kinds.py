@@ -25,6 +25,8 @@ class Kind:
         Of the group.
     namespaced : bool
         Whether each object is in a namespace.
+    older : str
+        Version that is asked for where the cluster does not serve the other; empty where there is one alone.
 
     Examples
     --------
@@ -39,6 +41,7 @@ class Kind:
     group: str = ""
     version: str = "v1"
     namespaced: bool = True
+    older: str = ""
 
     @property
     def api_version(self) -> str:
@@ -82,10 +85,10 @@ KINDS: Final = {
         Kind("priorityclasses", "PriorityClass", "scheduling.k8s.io", namespaced=False),
         Kind("runtimeclasses", "RuntimeClass", "node.k8s.io", namespaced=False),
         Kind("storageclasses", "StorageClass", "storage.k8s.io", namespaced=False),
-        Kind("workloads", "Workload", _KUEUE, "v1beta1"),
-        Kind("localqueues", "LocalQueue", _KUEUE, "v1beta1"),
-        Kind("clusterqueues", "ClusterQueue", _KUEUE, "v1beta1", namespaced=False),
-        Kind("workloadpriorityclasses", "WorkloadPriorityClass", _KUEUE, "v1beta1", namespaced=False),
+        Kind("workloads", "Workload", _KUEUE, "v1beta2", older="v1beta1"),
+        Kind("localqueues", "LocalQueue", _KUEUE, "v1beta2", older="v1beta1"),
+        Kind("clusterqueues", "ClusterQueue", _KUEUE, "v1beta2", namespaced=False, older="v1beta1"),
+        Kind("workloadpriorityclasses", "WorkloadPriorityClass", _KUEUE, "v1beta2", namespaced=False, older="v1beta1"),
     )
 } | {"podmetrics": Kind("pods", "PodMetrics", "metrics.k8s.io", "v1beta1")}
 

@@ -48,6 +48,8 @@ class Server:
         self._turn = threading.Lock()
         self._made: Any = None
         self._silence = Silence(clock)
+        #: Versions of API groups that it serves, as far as somebody asked.
+        self.versions: dict[str, frozenset[str]] = {}
 
     def ask(self, method: str, path: str, query: Query = (), *, body: Any = None, timeout_s: float, content: str = "json") -> Answer:
         """Send one request and read its whole answer, good or not.

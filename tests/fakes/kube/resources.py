@@ -61,10 +61,11 @@ RESOURCES: Final = {
         Resource("rolebindings", "RoleBinding", _RBAC, subresources=()),
         Resource("validatingadmissionpolicies", "ValidatingAdmissionPolicy", _ADMISSION, namespaced=False),
         Resource("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", _ADMISSION, namespaced=False, subresources=()),
-        Resource("workloads", "Workload", _KUEUE, "v1beta1"),
-        Resource("localqueues", "LocalQueue", _KUEUE, "v1beta1"),
-        Resource("clusterqueues", "ClusterQueue", _KUEUE, "v1beta1", namespaced=False),
-        Resource("workloadpriorityclasses", "WorkloadPriorityClass", _KUEUE, "v1beta1", namespaced=False, subresources=()),
+        Resource("workloads", "Workload", _KUEUE, "v1beta2"),
+        Resource("localqueues", "LocalQueue", _KUEUE, "v1beta2"),
+        Resource("clusterqueues", "ClusterQueue", _KUEUE, "v1beta2", namespaced=False),
+        Resource("resourceflavors", "ResourceFlavor", _KUEUE, "v1beta2", namespaced=False, subresources=()),
+        Resource("workloadpriorityclasses", "WorkloadPriorityClass", _KUEUE, "v1beta2", namespaced=False, subresources=()),
     )
 }
 

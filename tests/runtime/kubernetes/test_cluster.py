@@ -14,7 +14,9 @@ from fakes.kubernetes_api import FakeCluster, Play, Refused, ScriptedKubelet, St
 from kubernetes_jobs import job_of, pod_of, until
 
 from airflow_dla.errors import Conflict, InvalidSpec, LaunchRefused, NotFound, PlaceUnavailable
+from airflow_dla.runtime.kubernetes.answers import Answer
 from airflow_dla.runtime.kubernetes.cluster import Cluster, Completed, Exists, Gone
+from airflow_dla.runtime.kubernetes.server import Server
 
 
 def words(name: str = "") -> dict[str, Any]:
@@ -374,3 +376,44 @@ def test_a_pod_is_given_time_to_end(cluster: Cluster, kubelet: ScriptedKubelet):
     until(lambda: cluster.get("pods", pod) is None)
     failed: Callable[[], Any] = lambda: (cluster.get("jobs", "a") or {})["status"].get("failed")  # noqa: E731 - one line
     assert until(failed) == 1
+
+
+# --- versions ------------------------------------------------------------------------
+
+
+class OfOneGroup(Server):
+    """A server with one API group, or without it.
+
+    Parameters
+    ----------
+    versions : str
+        Of the group; it is not there without one.
+    """
+
+    def __init__(self, *versions: str) -> None:
+        super().__init__(lambda: None, name="k8s")
+        self.served = versions
+        self.asked: list[str] = []
+
+    def ask(self, method: str, path: str, query: Any = (), *, body: Any = None, timeout_s: float, content: str = "json") -> Answer:
+        """Answer from memory."""
+        self.asked.append(path)
+        if path.count("/") == len(("apis", "group")):
+            return Answer(200, {"versions": [{"version": each} for each in self.served]}) if self.served else Answer(404, {})
+        return Answer(200, {"items": [], "metadata": {}})
+
+
+@pytest.mark.parametrize(
+    ("served", "version"), [(("v1beta1",), "v1beta1"), (("v1beta2", "v1beta1"), "v1beta2"), (("v1beta2",), "v1beta2"), ((), "v1beta2")]
+)
+def test_the_newest_version_that_is_served(served: tuple[str, ...], version: str):
+    """Of what has two, asked once; what is installed later is found."""
+    server = OfOneGroup(*served)
+    cluster = Cluster(lambda: None, name="k8s", namespace="ml", server=server)
+    for _ in range(2):
+        cluster.list("workloads")
+    cluster.at("other").list("localqueues")
+    asked = server.asked.count("/apis/kueue.x-k8s.io")
+    assert asked == (1 if served else 3)
+    assert f"/apis/kueue.x-k8s.io/{version}/namespaces/ml/workloads" in server.asked
+    assert f"/apis/kueue.x-k8s.io/{version}/namespaces/other/localqueues" in server.asked
