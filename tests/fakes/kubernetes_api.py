@@ -21,6 +21,7 @@ from fakes.kube.conditions import condition
 from fakes.kube.controllers import Controllers
 from fakes.kube.http import ApiServer
 from fakes.kube.kubelet import Execute, Kubelet, Play, ScriptedKubelet, Streams
+from fakes.kube.kueue import Kueue
 from fakes.kube.output import Output
 from fakes.kube.resources import RESOURCES, Refused
 from fakes.kube.store import Document, Store, now
@@ -37,7 +38,7 @@ class FakeCluster:
         A `ScriptedKubelet` by default.
     namespace : str
     kueue : bool
-        Whether Kueue's kinds are served; nothing does its work.
+        Whether there is Kueue.
     minor : int
         Of its version.
     protocols : sequence of str
@@ -87,6 +88,7 @@ class FakeCluster:
         self._thawed = threading.Event()
         self._thawed.set()
         self.controllers = Controllers(self.store, self.kubelet, self._create, self._delete)
+        self.kueue = Kueue(self.store, self.controllers.event) if kueue else None
         self._server: ApiServer | None = None
         self._port = 0
         self.add_namespace(namespace)
@@ -95,12 +97,16 @@ class FakeCluster:
     def __enter__(self) -> Self:
         self.kubelet.attach(self.store)
         self.controllers.start()
+        if self.kueue is not None:
+            self.kueue.start()
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.thaw()
         self.stop()
+        if self.kueue is not None:
+            self.kueue.stop()
         self.controllers.stop()
         self.kubelet.close()
 

@@ -41,6 +41,7 @@ class Controllers:
         self._delete = delete
         self._later: list[tuple[float, str, str, str]] = []
         self._unplaced: set[tuple[str, str]] = set()
+        self._forgotten: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -164,6 +165,10 @@ class Controllers:
     def _place(self, pod: Document) -> None:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         if pod["spec"].get("schedulingGates"):
+            words = "Scheduling is blocked due to non-empty scheduling gates"
+            self._store.change(
+                "pods", namespace, name, lambda draft: condition(draft["status"], "PodScheduled", False, "SchedulingGated", words)
+            )
             return
         node, why = place(pod, self._store.all("nodes"), self._store.all("pods"))
         why = self._unbound(pod) or why
@@ -211,14 +216,18 @@ class Controllers:
         if job is None:
             return
         pods = [pod for pod in self._store.all("pods", namespace) if job["metadata"]["uid"] in owners(pod)]
-        self._release(job, pods)
         if "deletionTimestamp" in job["metadata"]:
+            self._release(job, pods)
             return
-        wanted = jobs.decide(job, pods)
+        wanted = jobs.decide(job, pods, self._forgotten)
         if wanted.status != job.get("status"):
             written = self._store.change("jobs", namespace, name, lambda draft: draft.update(status=wanted.status))
             self._tell(written, job)
+        self._release(job, pods)
         for pod in wanted.delete:
+            if wanted.forget:
+                self._forgotten.update(one["metadata"]["uid"] for one in pods if one["metadata"]["name"] == pod)
+                self._guarded(self._drop, namespace, pod)
             self._guarded(self._delete, "pods", namespace, pod)
         if wanted.create:
             self._make_pod(job)

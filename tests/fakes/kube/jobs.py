@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ class Decision:
         Whether a pod is to be made.
     delete : list of str
         Pods that are to go.
+    forget : bool
+        Whether these do not count any more, however they end: there are too many of them.
     later_s : float or None
         When to look again.
     """
@@ -33,6 +35,7 @@ class Decision:
     status: dict[str, Any]
     create: bool = False
     delete: list[str] = field(default_factory=list)
+    forget: bool = False
     later_s: float | None = None
 
 
@@ -41,24 +44,33 @@ def finished(job: Document) -> dict[str, Any] | None:
     return holds(job.get("status"), "Complete") or holds(job.get("status"), "Failed")
 
 
-def decide(job: Document, pods: Sequence[Document]) -> Decision:
-    """Return what to do about a Job of one pod at a time."""
+def decide(job: Document, pods: Sequence[Document], forgotten: Collection[str] = ()) -> Decision:
+    """Return what to do about a Job of one pod at a time.
+
+    Parameters
+    ----------
+    job : mapping
+    pods : sequence of mapping
+    forgotten : collection of str
+        Identities of pods that are only waited for: how they end does not count.
+    """
     spec, status = job["spec"], copy.deepcopy(job.get("status") or {})
     made = Decision(status)
     if finished(job):
         _count(status, job, pods)
         return made
-    failed = [pod for pod in pods if _phase(pod) == "Failed"]
-    ended = [pod for pod in pods if _phase(pod) == "Succeeded"]
+    counted = [pod for pod in pods if pod["metadata"]["uid"] not in forgotten]
+    failed = [pod for pod in counted if _phase(pod) == "Failed"]
+    ended = [pod for pod in counted if _phase(pod) == "Succeeded"]
     live = [pod for pod in pods if _phase(pod) not in ("Failed", "Succeeded")]
     going = [pod for pod in live if "deletionTimestamp" in pod["metadata"]]
-    _count(status, job, pods)
+    _count(status, job, [pod for pod in pods if pod in counted or pod in going])
     if spec["podReplacementPolicy"] != "Failed":
         failed += going
         live = [pod for pod in live if pod not in going]
         going = []
     if spec.get("suspend"):
-        made.delete = [pod["metadata"]["name"] for pod in live if pod not in going]
+        made.delete, made.forget = [pod["metadata"]["name"] for pod in live if pod not in going], True
         status.pop("startTime", None)
         condition(status, "Suspended", True, "JobSuspended", "Job suspended")
         return made
@@ -76,11 +88,17 @@ def decide(job: Document, pods: Sequence[Document]) -> Decision:
         condition(status, "Complete", True, "CompletionsReached", "Reached expected number of succeeded pods")
         status["completionTime"] = now()
     else:
-        waits = going if spec["podReplacementPolicy"] == "Failed" else []
-        made.create = len(live) - len(going) + len(waits) + len(ended) < spec["parallelism"]
+        _balance(made, spec["parallelism"], [pod for pod in live if pod not in going], going, len(ended))
     if deadline := spec.get("activeDeadlineSeconds"):
         made.later_s = max(0.05, seconds(status["startTime"]) + deadline - time.time())
     return made
+
+
+def _balance(made: Decision, wanted: int, active: Sequence[Document], going: Sequence[Document], ended: int) -> None:
+    """Have a pod made where one is missing, once those that go are gone; have those removed that are too many."""
+    made.create = len(active) + len(going) + ended < wanted
+    if len(active) > wanted:
+        made.delete, made.forget = [pod["metadata"]["name"] for pod in active[wanted:]], True
 
 
 def pod_of(job: Document) -> Document:
