@@ -215,11 +215,11 @@ def check_metrics(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
 
 
 def check_kueue(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
-    """Whether Kueue is there, with the place's queue."""
+    """Whether Kueue is there, with the place's queue and classes of priority."""
     name = f"{place.name}: kueue"
     if not cluster.serves("workloads"):
         fix = "install Kueue, or say allocator: dla and drop queue"
-        return Check(name, "fail", "is not installed (no kind 'workloads' of kueue.x-k8s.io/v1beta1): jobs would wait for ever", fix)
+        return Check(name, "fail", "is not installed (no kind 'workloads' of kueue.x-k8s.io): jobs would wait for ever", fix)
     queue = str(place.queue)
     try:
         found = cluster.get("localqueues", queue)
@@ -227,10 +227,51 @@ def check_kueue(place: PlaceSpec, cluster: ClusterToCheck) -> Check:
         return Check(name, "ok", f"is installed; queue {queue!r} {_HIDDEN}")
     if found is None:
         return Check(name, "fail", f"has no LocalQueue {queue!r} in {cluster.namespace!r}", "have it made, or correct the place's queue")
-    status = found.get("status") or {}
-    active: Mapping[str, Any] = next((one for one in status.get("conditions") or () if one["type"] == "Active"), {})
-    if active.get("status") == "False":
-        fix = "have whoever runs the cluster look at its ClusterQueue"
-        return Check(name, "fail", f"queue {queue!r} admits nothing: {active.get('message') or active.get('reason')}", fix)
-    waiting, admitted = status.get("pendingWorkloads", 0), status.get("admittedWorkloads", 0)
-    return Check(name, "ok", f"queue {queue!r} has {admitted} admitted and {waiting} waiting")
+    return _of_queue(name, found, cluster) or _of_classes(name, place, cluster) or Check(name, "ok", _filled(queue, found))
+
+
+def _of_queue(name: str, queue: Mapping[str, Any], cluster: ClusterToCheck) -> Check | None:
+    """Return why a LocalQueue admits nothing; None where it does."""
+    conditions = (queue.get("status") or {}).get("conditions") or ()
+    active: Mapping[str, Any] = next((one for one in conditions if one["type"] == "Active"), {})
+    if not active:
+        fix = "start Kueue's manager: look into its log, and at its Deployment in kueue-system"
+        return Check(name, "fail", f"nobody has looked at queue {queue['metadata']['name']!r}: Kueue's manager does not run", fix)
+    if active.get("status") == "True":
+        return None
+    of = str((queue.get("spec") or {}).get("clusterQueue"))
+    why = f"{active.get('message') or active.get('reason')} ({active.get('reason')})"
+    fix = _INACTIVE.get(str(active.get("reason")), "have whoever runs the cluster look at ClusterQueue {of!r}{said}")
+    told = f"queue {queue['metadata']['name']!r} admits nothing: {why}"
+    return Check(name, "fail", told, fix.format(of=of, said=_said_of(of, cluster)))
+
+
+#: What would do about a LocalQueue, by the reason why it is not active.
+_INACTIVE: Final[Mapping[str, str]] = {
+    "ClusterQueueDoesNotExist": "have ClusterQueue {of!r} made, or have the LocalQueue point to another",
+    "Stopped": "have its stopPolicy set back to None",
+}
+
+
+def _said_of(name: str, cluster: ClusterToCheck) -> str:
+    """Return what a ClusterQueue says of itself, to follow its name; nothing where it is not shown."""
+    try:
+        found = cluster.get("clusterqueues", name) or {}
+    except DlaError:
+        return ""
+    said = next((one.get("message") for one in (found.get("status") or {}).get("conditions") or () if one["type"] == "Active"), None)
+    return f": {said}" if said else ""
+
+
+def _of_classes(name: str, place: PlaceSpec, cluster: ClusterToCheck) -> Check | None:
+    """Return which classes of priority are missing: Kueue takes no job that names such a one."""
+    missing = [each for each in place.workload_priorities if _state_of(cluster, "workloadpriorityclasses", each) == "is missing"]
+    if not missing:
+        return None
+    told = f"has no WorkloadPriorityClass {', '.join(missing)}: jobs of that priority are never taken into the queue"
+    return Check(name, "fail", told, "have it made, or correct the place's workload_priorities")
+
+
+def _filled(name: str, queue: Mapping[str, Any]) -> str:
+    status = queue.get("status") or {}
+    return f"queue {name!r} has {status.get('admittedWorkloads', 0)} admitted and {status.get('pendingWorkloads', 0)} waiting"

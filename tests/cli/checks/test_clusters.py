@@ -16,7 +16,7 @@ from airflow_dla.errors import PlaceUnavailable
 from airflow_dla.specs import PlacePolicy, PlaceSpec
 
 PLACE = PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True)
-QUEUED = replace(PLACE, allocator="kueue", queue="team-a")
+QUEUED = replace(PLACE, allocator="kueue", queue="team-a", workload_priorities={"high": 10})
 EVERYTHING = {"pods/resize", "podmetrics", "workloads"}
 
 
@@ -194,6 +194,13 @@ def test_what_a_cluster_does_not_serve_is_told() -> None:
     assert (found["k8s: metrics"].state, "no metrics API" in found["k8s: metrics"].message) == ("warn", True)
 
 
+def local_queue(*active: str) -> dict[str, Any]:
+    """Return a LocalQueue, and what Kueue says of it: whether it is active, and why."""
+    told = [{"type": "Active", "status": active[0], "reason": active[1], "message": "as it says"}] if active else []
+    status = {"pendingWorkloads": 2, "admittedWorkloads": 5, "conditions": told}
+    return {"metadata": {"name": "team-a"}, "spec": {"clusterQueue": "all"}, "status": status}
+
+
 @pytest.mark.parametrize(
     ("cluster", "state", "said"),
     [
@@ -201,16 +208,24 @@ def test_what_a_cluster_does_not_serve_is_told() -> None:
         (MadeUpCluster(), "fail", "has no LocalQueue 'team-a' in 'ml'"),
         (MadeUpCluster(forbids={"get localqueues"}), "ok", "queue 'team-a' is not shown to this user"),
         (
-            MadeUpCluster(localqueues={"team-a": {"status": {"pendingWorkloads": 2, "admittedWorkloads": 5}}}),
+            MadeUpCluster(localqueues={"team-a": local_queue("True", "Ready")}, workloadpriorityclasses={"high": {}}),
             "ok",
             "queue 'team-a' has 5 admitted and 2 waiting",
         ),
         (
-            MadeUpCluster(
-                localqueues={"team-a": {"status": {"conditions": [{"type": "Active", "status": "False", "message": "It is stopped"}]}}}
-            ),
+            MadeUpCluster(localqueues={"team-a": local_queue("True", "Ready")}),
             "fail",
-            "queue 'team-a' admits nothing: It is stopped",
+            "has no WorkloadPriorityClass high",
+        ),
+        (
+            MadeUpCluster(localqueues={"team-a": local_queue()}),
+            "fail",
+            "nobody has looked at queue 'team-a': Kueue's manager does not run",
+        ),
+        (
+            MadeUpCluster(localqueues={"team-a": local_queue("False", "Stopped")}),
+            "fail",
+            "queue 'team-a' admits nothing: as it says (Stopped)",
         ),
     ],
 )
@@ -221,6 +236,26 @@ def test_what_kueue_lacks(cluster: MadeUpCluster, state: str, said: str) -> None
     assert said in found["k8s: kueue"].message
     assert found["k8s: nodes"].state == "ok"
     assert "k8s: kueue" not in look(cluster)
+
+
+@pytest.mark.parametrize(
+    ("reason", "queues", "fix"),
+    [
+        ("ClusterQueueDoesNotExist", {}, "have ClusterQueue 'all' made, or have the LocalQueue point to another"),
+        ("Stopped", {}, "have its stopPolicy set back to None"),
+        (
+            "ClusterQueueIsInactive",
+            {"all": {"status": {"conditions": [{"type": "Active", "status": "False", "message": "references missing flavors"}]}}},
+            "have whoever runs the cluster look at ClusterQueue 'all': references missing flavors",
+        ),
+    ],
+)
+def test_what_would_do_about_a_queue(reason: str, queues: dict[str, Any], fix: str) -> None:
+    """As far as Kueue says why it admits nothing."""
+    cluster = MadeUpCluster(localqueues={"team-a": local_queue("False", reason)}, clusterqueues=queues)
+    assert look(cluster, QUEUED)["k8s: kueue"].fix == fix
+    hidden = MadeUpCluster(localqueues={"team-a": local_queue("False", "ClusterQueueIsInactive")}, forbids={"get clusterqueues"})
+    assert look(hidden, QUEUED)["k8s: kueue"].fix == "have whoever runs the cluster look at ClusterQueue 'all'"
 
 
 def test_one_place_is_looked_at_alone(dla: Any, monkeypatch: pytest.MonkeyPatch) -> None:
