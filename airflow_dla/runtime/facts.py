@@ -37,7 +37,7 @@ class Stop:
 
     def to_mapping(self) -> dict[str, Any]:
         """Write one of ours."""
-        return {"reason": self.reason.value, "at": self.at}
+        return {"reason": self.reason.value, "at": self.at} | ({"why": self.why} if self.why else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from airflow_dla.runtime.contract import Launch
 from airflow_dla.runtime.facts import Stop
 from airflow_dla.runtime.kubernetes import kueue, names, pods
 from airflow_dla.runtime.kubernetes.bundle import ARCHIVE, Bundle
-from airflow_dla.runtime.kubernetes.facts import MAIN
+from airflow_dla.runtime.kubernetes.facts import MAIN, gates_of
 from airflow_dla.runtime.kubernetes.overrides import asked
 from airflow_dla.runtime.kubernetes.template import merged
 from airflow_dla.runtime.kubernetes.volumes import volumes
@@ -86,7 +86,7 @@ def job(launch: Launch, place: PlaceSpec, *, workspace: str, runner: str, cpus: 
                     "labels": {**more.get("labels", {}), **labels, **_members(launch.job)},
                     "annotations": {**more.get("annotations", {}), names.ATTEMPT: attempt, **told},
                 },
-                "spec": template["spec"],
+                "spec": {**template["spec"], **_held(place)},
             },
         },
     }
@@ -173,6 +173,33 @@ def unsuspend() -> dict[str, Any]:
     return {"spec": {"suspend": False}}
 
 
+def never(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the JSON patch that keeps a Job from making a pod.
+
+    Kueue goes on holding a place in its queue, and then quota, for a Job that is suspended by
+    others: one of a queue asks for no pod instead, and is over as soon as it is admitted.
+    """
+    if names.QUEUE not in (document["metadata"].get("labels") or {}):
+        return [{"op": "add", "path": "/spec/suspend", "value": True}]
+    return [{"op": "add", "path": "/spec/parallelism", "value": 0}, {"op": "add", "path": "/spec/activeDeadlineSeconds", "value": 1}]
+
+
+def bound(document: Mapping[str, Any], pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the JSON patch that says which pod of a Job runs; refused if the Job has changed since, so that there is one."""
+    found = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    return _annotated(document, names.POD, json.dumps(found, separators=(",", ":")))
+
+
+def let_go(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the JSON patch that takes our gate off a pod; refused if that is not there any more."""
+    gate = f"/spec/schedulingGates/{gates_of(pod).index(names.GATE)}"
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": pod["metadata"]["uid"]},
+        {"op": "test", "path": f"{gate}/name", "value": names.GATE},
+        {"op": "remove", "path": gate},
+    ]
+
+
 def stopped(document: Mapping[str, Any], stop: Stop) -> list[dict[str, Any]]:
     """Return the JSON patch that wants a stop; refused if the Job has changed since, so that the first stop counts.
 
@@ -229,6 +256,11 @@ def _once(place: PlaceSpec) -> dict[str, Any]:
         "podFailurePolicy": {"rules": [dict(rule) for rule in _RULES]},
         "ttlSecondsAfterFinished": math.ceil(place.keep_s) + _BACKSTOP_S,
     }
+
+
+def _held(place: PlaceSpec) -> dict[str, Any]:
+    """Return what keeps a pod from its node until it is known to be the only one: Kueue starts a Job as often as it takes it back."""
+    return {"schedulingGates": [{"name": names.GATE}]} if place.allocator == "kueue" else {}
 
 
 def _members(job: JobFile) -> dict[str, str]:

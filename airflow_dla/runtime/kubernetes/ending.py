@@ -18,6 +18,7 @@ from airflow_dla.runtime.conclude import conclude, finite
 from airflow_dla.runtime.facts import Staged, Stop, seconds
 from airflow_dla.runtime.kubernetes.facts import FETCH, MAIN, Condition, Container, Document, Pod, conditions
 from airflow_dla.specs import Exit, ExitReason, JobFile
+from airflow_dla.specs.values import remark
 
 #: Reasons of the condition DisruptionTarget, and of a pod's status: what happened, in words, and what kind of end it is.
 _DISRUPTIONS: Final[Mapping[str, tuple[ExitReason, str]]] = {
@@ -126,6 +127,8 @@ def concluded(
     """
     end = conclude(job, found.state, stop=stop, hard=hard, said=said, tail=tail, metrics=metrics, staged=staged, image=image)
     end = dataclasses.replace(end, peaks={**finite(peaks), **end.peaks})
+    if stop is not None and stop.why:
+        return dataclasses.replace(end, message=remark(stop.why, "message"))
     if stop is not None or found.verdict is None:
         return end
     reason, message = found.verdict

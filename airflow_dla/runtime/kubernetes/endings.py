@@ -90,7 +90,7 @@ class Endings:
         if staged is None:
             return None
         concluding = found(staged)
-        written = self._shelf.change(job.attempt, lambda now: body.concluded(now, concluding), unless=names.EXIT)
+        written = self._shelf.change(job.attempt, lambda now: body.concluded(now, concluding), unless=(names.EXIT,))
         self._last.pop(job.attempt, None)
         return concluding if written is None else exit_of(written)
 

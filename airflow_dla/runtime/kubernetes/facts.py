@@ -21,6 +21,7 @@ MAIN: Final = "main"
 FETCH: Final = "fetch"
 MATE: Final = "mate"
 
+_TRACKING: Final = "batch.kubernetes.io/job-tracking"
 _OVER: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -108,6 +109,10 @@ class Pod:
         The cluster's node, and the pod's own IP; empty until there is one.
     pinned : bool
         Whether one node alone will do, which was granted.
+    gates : tuple of str
+        What keeps it from the scheduler.
+    tracked : bool
+        Whether its Job will count how it ends.
     phase, reason, message : str
     generation : int
         How often what is wanted of it was changed.
@@ -128,6 +133,8 @@ class Pod:
     node: str = ""
     address: str = ""
     pinned: bool = False
+    gates: tuple[str, ...] = ()
+    tracked: bool = True
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
@@ -150,6 +157,8 @@ class Pod:
             node=str((document.get("spec") or {}).get("nodeName") or ""),
             address=str(status.get("podIP") or ""),
             pinned=_is_pinned(document.get("spec") or {}),
+            gates=gates_of(document),
+            tracked=_TRACKING in (metadata.get("finalizers") or ()),
             phase=str(status.get("phase") or "Pending"),
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
@@ -170,6 +179,11 @@ class Pod:
     def fetches(self) -> bool:
         """Whether ours runs that fetches inputs."""
         return self.containers.get(FETCH, _UNTOLD).state == "running"
+
+    @property
+    def held(self) -> bool:
+        """Whether it was not let go yet: nothing of it runs, nor ever did."""
+        return names.GATE in self.gates
 
     @property
     def over(self) -> bool:
@@ -200,6 +214,17 @@ def conditions(status: Document) -> dict[str, Condition]:
     return {str(condition.get("type")): _condition(condition) for condition in found}
 
 
+def is_over(job: Document) -> bool:
+    """Whether a Job makes no pod any more."""
+    told = conditions(job.get("status") or {})
+    return any(told[name].true for name in ("Complete", "Failed", "FailureTarget") if name in told)
+
+
+def is_suspended(job: Document) -> bool:
+    """Whether a Job waits for us, or for Kueue."""
+    return bool(job["spec"].get("suspend"))
+
+
 def _condition(found: Document) -> Condition:
     return Condition(
         true=found.get("status") == "True",
@@ -207,6 +232,11 @@ def _condition(found: Document) -> Condition:
         message=str(found.get("message") or ""),
         at=seconds(found.get("lastTransitionTime")),
     )
+
+
+def gates_of(pod: Document) -> tuple[str, ...]:
+    """Return what keeps a pod from the scheduler, in order."""
+    return tuple(str(gate.get("name")) for gate in (pod.get("spec") or {}).get("schedulingGates") or ())
 
 
 def _is_pinned(spec: Document) -> bool:
@@ -243,6 +273,25 @@ def stop_of(document: Document) -> Stop | None:
     """Return the stop that is wanted, and when it was asked for, seconds since the epoch."""
     found = _annotation(document, names.STOP)
     return None if found is None else Stop.from_mapping(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The pod of a Job that was let go: no other of it ever is.
+
+    Parameters
+    ----------
+    name, uid : str
+    """
+
+    name: str
+    uid: str
+
+
+def bound_of(document: Document) -> Bound | None:
+    """Return the pod that runs for a Job which Kueue may start again; None until one was let go."""
+    found = _annotation(document, names.POD)
+    return None if found is None else Bound(str(found["name"]), str(found["uid"]))
 
 
 def exit_of(document: Document) -> Exit | None:

@@ -7,13 +7,17 @@ attempt that made way: Kueue would start the same Job again, and an attempt has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from airflow_dla.errors import LaunchRefused, PlaceError
+from airflow_dla.runtime.kubernetes.answers import Forbidden
 from airflow_dla.runtime.kubernetes.facts import Document
 from airflow_dla.runtime.kubernetes.names import QUEUE
-from airflow_dla.specs import PlaceSpec
+from airflow_dla.specs import ExitReason, JobFile, PlaceSpec
 
 #: Label of a Job with the class that says before whom it goes.
 PRIORITY: Final = "kueue.x-k8s.io/priority-class"
@@ -22,8 +26,9 @@ OF_JOB: Final = "kueue.x-k8s.io/job-uid"
 
 State = Literal["waiting", "admitted", "evicted", "refused", "finished"]
 
-#: What Kueue says of a request that no quota can ever hold.
-_TOO_LARGE: Final = ("request > maximum capacity", "unavailable in ClusterQueue")
+#: What Kueue says of a request that no quota can ever hold, and of one that another flavor may hold yet.
+_TOO_LARGE: Final = ("> maximum capacity", "unavailable in ClusterQueue")
+_HOPEFUL: Final = ("insufficient unused quota", "Pending the preemption")
 #: Why a Workload made way, by Kueue's reason, in words for the task log.
 _EVICTED: Final[Mapping[str, str]] = {
     "Preempted": "made way for another workload",
@@ -33,6 +38,19 @@ _EVICTED: Final[Mapping[str, str]] = {
     "LocalQueueStopped": "its LocalQueue was stopped",
     "NodeFailures": "its node failed",
     "Deactivated": "was deactivated",
+}
+#: So long, and up to twice as long, a member waits for its quota while the first holds what it has, s.
+_STARVES_S: Final = 180.0
+#: What of Kueue's words says nothing to people.
+_FOR_MACHINES: Final = re.compile(r" \(UID: [^)]*\)|; preempt(or|ee) path: \S+?(?=;|$)")
+#: Events of a Job of which Kueue makes no Workload.
+_UNTAKEN: Final = frozenset({"WorkloadPriorityClassNotFound", "ErrWorkloadCompose"})
+#: What would do about a queue that admits nothing.
+_ADVICE: Final[Mapping[str, str]] = {
+    "doesn't exist": "correct the queue of place {place!r}, or have it made",
+    "is inactive": "it starts nothing until whoever runs the cluster lets it",
+    "doesn't match ClusterQueue selector": "have the ClusterQueue take jobs of this namespace",
+    "doesn't match node affinity": "no flavor of the queue has nodes of the labels that place and job ask for",
 }
 
 
@@ -94,18 +112,93 @@ class WorkloadsLike(Protocol):
         """Return the objects that selectors choose."""
 
 
-def look(cluster: WorkloadsLike, job: Document, place: PlaceSpec) -> Admission:
+def look(cluster: WorkloadsLike, job: Document, place: PlaceSpec, events: Callable[[], Sequence[Document]] = tuple) -> Admission:
     """Ask what Kueue makes of a Job.
+
+    Parameters
+    ----------
+    cluster : `WorkloadsLike`
+    job : mapping
+    place : `PlaceSpec`
+    events : callable, optional
+        Returns what is said of the Job: only there stands why Kueue makes no Workload of it.
 
     Raises
     ------
     NotFound
         If the cluster has no Kueue.
     PlaceUnavailable
-        If it does not answer, or does not let us see Workloads.
+        If it does not answer.
     """
-    workloads, _ = cluster.list("workloads", labels=selector(job))
-    return admission(workload_of(job, workloads), place)
+    try:
+        workloads, _ = cluster.list("workloads", labels=selector(job))
+    except Forbidden:
+        if not job["spec"].get("suspend"):
+            return Admission("admitted", "Kueue has admitted it")
+        return Admission("waiting", f"waits for Kueue to admit it in queue {place.queue!r}; why is not shown to this user")
+    workload = workload_of(job, workloads)
+    said = next((str(event["message"]) for event in events() if event.get("reason") in _UNTAKEN), "") if workload is None else ""
+    if said:
+        return Admission("waiting", f"Kueue does not take it into queue {place.queue!r}: {said}; correct the place, or have it made")
+    return admission(workload, place)
+
+
+def taken_back(cluster: WorkloadsLike, job: Document, place: PlaceSpec) -> tuple[ExitReason, str]:
+    """Say why Kueue took a Job back: it made way and another attempt follows, or somebody wants it not to run at all."""
+    try:
+        workload = workload_of(job, cluster.list("workloads", labels=selector(job))[0])
+    except PlaceError:
+        workload = None
+    found = admission(workload, place)
+    if found.state == "refused":
+        return ExitReason.REFUSED, found.text
+    if found.state == "evicted":
+        return ExitReason.PREEMPTED, f"Kueue took it back: it {found.text}"
+    conditions = {} if workload is None else {each["type"]: each for each in workload.get("status", {}).get("conditions") or ()}
+    before = _said(conditions.get("Evicted") or {}).removeprefix("Previously: ")
+    return ExitReason.PREEMPTED, f"Kueue took it back{f': {before}' if before else ''}"
+
+
+def starves(job: JobFile, waited_s: float) -> bool:
+    """Return whether a member of a distributed job has waited so long for its quota that all members had better make way.
+
+    Kueue admits each by itself, and the first holds its quota until the last is there: two such
+    jobs may wait for each other for ever. Each gives up after a time of its own.
+
+    Parameters
+    ----------
+    job : `JobFile`
+    waited_s : float
+        Since its Job was made, seconds.
+
+    Examples
+    --------
+    >>> from airflow_dla.specs import Entrypoint, Grant
+    >>> run, grant = Entrypoint(command=("true",)), Grant(id="a.1", node="k")
+    >>> alone = JobFile(attempt="a.1", entrypoint=run, store="file:///s", checkpoint="a", nonce="n", grant=grant)
+    >>> starves(alone, 1e6)
+    False
+    """
+    if job.part is None or job.part.node_rank == 0:
+        return False
+    apart = int.from_bytes(hashlib.sha256(job.attempt.encode()).digest()[:4], "big") / (1 << 32)
+    return waited_s > _STARVES_S * (1.0 + apart)
+
+
+def refuse_foreign(job: Document, place: PlaceSpec) -> None:
+    """Refuse a Job that Kueue has taken though its place does not say so: both would decide when it runs.
+
+    Raises
+    ------
+    LaunchRefused
+        If the Job has a queue that is not ours.
+    """
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE)
+    if queue is not None:
+        raise LaunchRefused(
+            f"place {place.name}: Kueue puts the Jobs of this namespace into queue {queue!r}; say allocator: kueue, queue: {queue} "
+            "for the place, or name a namespace without a default LocalQueue"
+        )
 
 
 def _owner(workload: Document) -> str | None:
@@ -140,15 +233,15 @@ def admission(workload: Document | None, place: PlaceSpec) -> Admission:
 def _of_workload(workload: Document, place: PlaceSpec, queue: str) -> Admission:
     conditions = {found["type"]: found for found in workload.get("status", {}).get("conditions") or ()}
     if _holds(conditions, "Finished"):
-        return Admission("finished", _said(conditions["Finished"]))
+        return Admission("finished", f"Kueue counts it as finished: {_said(conditions['Finished'])}")
     if workload.get("spec", {}).get("active") is False:
         why = _said(conditions.get("Evicted") or conditions.get("DeactivationTarget") or {})
         return Admission("refused", f"Kueue has deactivated it{f': {why}' if why else ''}; whoever runs the cluster can activate it again")
+    if _holds(conditions, "Evicted"):
+        # It counts as admitted until its pod is gone.
+        return Admission("evicted", _of_evicted(conditions["Evicted"]))
     if _holds(conditions, "Admitted"):
         return Admission("admitted", _of_admitted(workload, conditions))
-    if _holds(conditions, "Evicted"):
-        evicted = conditions["Evicted"]
-        return Admission("evicted", f"{_EVICTED.get(evicted.get('reason', '').partition('DueTo')[0], 'was evicted')} ({_said(evicted)})")
     if _holds(conditions, "QuotaReserved"):
         return _of_checks(workload, queue)
     return _of_queue(conditions.get("QuotaReserved") or {}, place, queue)
@@ -159,6 +252,10 @@ def _of_admitted(workload: Document, conditions: Mapping[str, Document]) -> str:
     said = f"Kueue has admitted it{f' by ClusterQueue {by!r}' if by else ''}"
     ready = conditions.get("PodsReady")
     return f"{said}; {_said(ready)}" if ready and ready.get("status") == "False" and _said(ready) else said
+
+
+def _of_evicted(evicted: Document) -> str:
+    return f"{_EVICTED.get(evicted.get('reason', '').partition('DueTo')[0], 'was evicted')} ({_said(evicted)})"
 
 
 def _of_checks(workload: Document, queue: str) -> Admission:
@@ -173,10 +270,11 @@ def _of_checks(workload: Document, queue: str) -> Admission:
 def _of_queue(reserved: Document, place: PlaceSpec, queue: str) -> Admission:
     """Read why there is no quota yet."""
     said = _said(reserved)
-    if any(words in said for words in _TOO_LARGE):
+    if any(words in said for words in _TOO_LARGE) and not any(words in said for words in _HOPEFUL):
         return Admission("refused", f"{queue} can never hold it: {said}; ask for less, or have its ClusterQueue enlarged")
-    if "doesn't exist" in said:
-        return Admission("waiting", f"waits in {queue}: {said}; correct the queue of place {place.name!r}, or have it made")
+    advice = next((advice for words, advice in _ADVICE.items() if words in said), "")
+    if advice:
+        return Admission("waiting", f"waits in {queue}: {said}; {advice.format(place=place.name)}")
     return Admission("waiting", f"waits in {queue}: {said}" if said else f"waits in {queue} for its turn")
 
 
@@ -185,7 +283,7 @@ def _holds(conditions: Mapping[str, Document], kind: str) -> bool:
 
 
 def _said(condition: Mapping[str, Any]) -> str:
-    return str(condition.get("message") or condition.get("reason") or "").strip().rstrip(".")
+    return _FOR_MACHINES.sub("", str(condition.get("message") or condition.get("reason") or "")).strip().rstrip(".")
 
 
 def _because(check: Document) -> str:

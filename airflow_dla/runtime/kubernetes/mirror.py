@@ -94,6 +94,13 @@ class Mirror:
             self._answerable()
             return dict(self._known)
 
+    def last(self, name: str) -> Document | None:
+        """Return an object as it was told last, also one that was deleted lately; raises as `get` does."""
+        with self._changed:
+            self._answerable()
+            gone = self._deleted.get(name)
+            return self._known.get(name) or (None if gone is None else gone.document)
+
     def by_attempt(self, attempt: str) -> Document | None:
         """Return the object of an attempt, of several the newest; where none is left, the last that was deleted lately.
 

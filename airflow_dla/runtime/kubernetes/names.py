@@ -23,6 +23,10 @@ GRANT: Final = f"{PREFIX}grant"
 STOP: Final = f"{PREFIX}stop"
 EXIT: Final = f"{PREFIX}exit"
 IMAGE: Final = f"{PREFIX}image"
+#: Annotation of a Job that Kueue may start again: the one pod of all it makes that runs.
+POD: Final = f"{PREFIX}pod"
+#: Gate of the pods of such a Job: none is placed before it is taken off.
+GATE: Final = f"{PREFIX}once"
 
 #: What Jobs that Kueue admits are found by.
 QUEUE: Final = "kueue.x-k8s.io/queue-name"

@@ -139,6 +139,12 @@ PERMISSIONS: Final = (
         without="the place is one node, of what its `capacity` or the namespace's ResourceQuota says",
     ),
     Permission(
+        "pods",
+        ("patch",),
+        "Kueue may start a Job again: each pod of it is made with a gate, which is taken off one alone",
+        allocator="kueue",
+    ),
+    Permission(
         "workloads",
         ("list", "watch"),
         "why Kueue does not admit a job stands in its Workload",

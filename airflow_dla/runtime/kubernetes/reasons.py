@@ -8,7 +8,7 @@ from typing import Final
 
 from airflow_dla.runtime.kubernetes import kueue
 from airflow_dla.runtime.kubernetes.cluster import Cluster
-from airflow_dla.runtime.kubernetes.facts import Document, Pod
+from airflow_dla.runtime.kubernetes.facts import Document, Pod, is_suspended
 from airflow_dla.runtime.kubernetes.shelf import told_of
 from airflow_dla.runtime.kubernetes.waiting import Outlook, Wait, waiting
 from airflow_dla.specs import JobFile, PlaceSpec
@@ -50,9 +50,9 @@ class Reasons:
 
     def _look(self, found: Document, pod: Pod | None, uid: str, job: JobFile) -> Wait:
         if self._place.allocator == "kueue" and pod is None:
-            admission = kueue.look(self._cluster, found, self._place)
-            if admission.state != "admitted":
-                return Wait(admission.text, Outlook.REFUSED if admission.state == "refused" else Outlook.WAITS)
+            admission = kueue.look(self._cluster, found, self._place, lambda: told_of(self._cluster, uid))
+            if admission.state != "admitted" or is_suspended(found):
+                return Wait(admission.text, Outlook.REFUSED if admission.state in {"refused", "finished"} else Outlook.WAITS)
         events = told_of(self._cluster, uid)
         program = (job.entrypoint.command or ("python3",))[0]
         return waiting(pod, found, events, now=time.time(), program=program)

@@ -11,18 +11,18 @@ from airflow_dla.errors import Conflict, LaunchRefused, NotFound, NotReady
 from airflow_dla.runtime.contract import Handle, Launch, LogSlice, Status
 from airflow_dla.runtime.facts import Stop, seconds
 from airflow_dla.runtime.files import write_all
-from airflow_dla.runtime.kubernetes import body, names, policy, resizing
+from airflow_dla.runtime.kubernetes import body, kueue, names, once, policy, resizing
 from airflow_dla.runtime.kubernetes.bundle import bundle
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.endings import Endings
-from airflow_dla.runtime.kubernetes.facts import MAIN, MATE, Document, Pod, conditions, exit_of, job_of, stop_of
+from airflow_dla.runtime.kubernetes.facts import MAIN, MATE, Document, Pod, exit_of, is_over, is_suspended, job_of, stop_of
 from airflow_dla.runtime.kubernetes.logs import Logs
 from airflow_dla.runtime.kubernetes.pods import PUBLISH_S, Needs
 from airflow_dla.runtime.kubernetes.reasons import Reasons
 from airflow_dla.runtime.kubernetes.shelf import Shelf
 from airflow_dla.runtime.kubernetes.usage import Usage
-from airflow_dla.runtime.kubernetes.waiting import Outlook
+from airflow_dla.runtime.kubernetes.waiting import Outlook, Wait
 from airflow_dla.specs import Exit, ExitReason, Grant, JobFile, PlaceSpec
 
 _SLICE: Final = 1 << 20
@@ -101,10 +101,8 @@ class KubernetesRuntime:
         job, stop, pod = job_of(found), stop_of(found), self._shelf.pod(attempt)
         if job is None:
             return Status(alive=False, exit=_unstarted(stop))
-        if stop is None and self.place.allocator == "kueue" and is_suspended(found):
-            # Kueue would start the same Job again, and an attempt runs once.
-            written = self._want(attempt, Stop(ExitReason.PREEMPTED, time.time()), suspend=True)
-            stop = None if written is None else stop_of(written)
+        if stop is None and self._was_taken_back(found, pod):
+            stop = self._take_back(attempt, found)
         if pod is None and stop is None and not is_over(found):
             return Status(alive=not is_suspended(found), note="its pod is made")
         if pod is not None and not pod.over and not pod.main.ended:
@@ -126,19 +124,21 @@ class KubernetesRuntime:
         found, pod = self._shelf.find(attempt), self._shelf.pod(attempt)
         if found is not None and (exit_of(found) is not None or (pod is not None and pod.main.ended)):
             return
-        # What has no pod yet shall have none; a pod that is made at this moment is deleted when it is seen.
+        # What has no pod yet shall have none, and one without a node goes at once; a pod that is made now is deleted when it is seen.
         stop = Stop(reason, time.time())
-        written = self._want(attempt, stop, suspend=pod is None)
+        written = self._want(attempt, stop, suspend=pod is None or not pod.node)
         if written is None and stop_of(self._shelf.make(body.marker(attempt, self.place, stop, workspace=self._workspace))) is None:
             written = self._want(attempt, stop, suspend=True)
         if written is not None and pod is not None and (job := job_of(written)) is not None:
             self._press(job, pod, stop_of(written))
 
     def resize(self, attempt: str, grant: Grant) -> bool:
-        """Change CPUs and memory in place; all of it or nothing."""
+        """Change CPUs and memory in place; all of it or nothing, and nothing where Kueue counts what a job was admitted with."""
         found, pod = self._shelf.find(attempt), self._shelf.pod(attempt)
         job = None if found is None else job_of(found)
         if job is None or pod is None or pod.main.state != "running" or not resizing.can_resize(job.grant, grant):
+            return False
+        if self._queued and dict(job.grant.amounts) != dict(grant.amounts):
             return False
         if not self._resized(pod, grant):
             self._resized(pod, job.grant)
@@ -207,12 +207,11 @@ class KubernetesRuntime:
 
     def _completed(self, launch: Launch, found: Document) -> Document:
         """Make what a suspended Job waits for, and let it go."""
-        if not is_suspended(found):
-            return found
-        if launch.secrets:
+        if launch.secrets and (is_suspended(found) or self._queued):
             self._shelf.share("secrets", body.secret(launch, found, workspace=self._workspace))
-        if self.place.allocator == "kueue":
+        if self._queued or not is_suspended(found):
             return found
+        kueue.refuse_foreign(found, self.place)
         freed = self.cluster.patch("jobs", self._shelf.name(launch.job.attempt), body.unsuspend())
         if freed is None:
             raise NotReady("its Job was removed and is made again")
@@ -223,23 +222,62 @@ class KubernetesRuntime:
         job, pod = launch.job, self._shelf.pod(launch.job.attempt)
         if is_over(found) or (pod is not None and (pod.started or pod.over)):
             return
+        if self._was_taken_back(found, pod):
+            self._take_back(job.attempt, found)
+            return
+        if self._queued:
+            found = once.let_go(self._shelf, job.attempt, found)
+            pod = self._shelf.pod(job.attempt)
+            if stop_of(found) is not None:
+                return
         if pod is not None and pod.fetches:
             self._cargo.bring(job, pod)
         wait = self._reasons.of(found, pod, job)
+        stop = self._given_up(job, found, pod, wait)
+        if stop is not None:
+            self._want(job.attempt, stop, suspend=True)
+        if stop is None or stop.reason is not ExitReason.PREEMPTED:
+            raise wait.error(self.place.name)
+
+    def _given_up(self, job: JobFile, found: Document, pod: Pod | None, wait: Wait) -> Stop | None:
+        """Return why nothing is waited for any more; None where it is."""
+        now = time.time()
         if wait.outlook is not Outlook.WAITS:
             # Nobody asks about it again, and a cluster would wait for ever.
-            self._want(job.attempt, Stop(ExitReason(wait.outlook.value), time.time()), suspend=True)
-        raise wait.error(self.place.name)
+            return Stop(ExitReason(wait.outlook.value), now)
+        if self._queued and pod is None and kueue.starves(job, now - seconds(found["metadata"].get("creationTimestamp"))):
+            return Stop(
+                ExitReason.PREEMPTED, now, why=f"the first member holds quota while this one waits, so all make way: it {wait.text}"
+            )
+        return None
 
     # --- following ---
+
+    @property
+    def _queued(self) -> bool:
+        return self.place.allocator == "kueue"
+
+    def _was_taken_back(self, found: Document, pod: Pod | None) -> bool:
+        if not self._queued:
+            return False
+        if pod is not None and pod.deleted_at is not None and not is_suspended(found):
+            # Whose doing it was stands in the Job, of which the watch may be behind that of its pod.
+            found = self._shelf.asked(str(pod.attempt)) or found
+        return once.was_taken_back(found, pod)
+
+    def _take_back(self, attempt: str, found: Document) -> Stop | None:
+        """End what Kueue took back: it would start the same Job again, and an attempt runs once."""
+        reason, why = kueue.taken_back(self.cluster, found, self.place)
+        written = self._want(attempt, Stop(reason, time.time(), why=why), suspend=True)
+        return None if written is None else stop_of(written)
 
     def _want(self, attempt: str, stop: Stop, *, suspend: bool = False) -> Document | None:
         """Want a stop unless one is wanted; return the Job as it is then."""
 
         def patch(found: Document) -> list[dict[str, Any]]:
-            return [*body.stopped(found, stop), *(_never(found) if suspend else ())]
+            return [*body.stopped(found, stop), *(body.never(found) if suspend else ())]
 
-        return self._shelf.change(attempt, patch, unless=names.STOP)
+        return self._shelf.change(attempt, patch, unless=(names.STOP,))
 
     def _alive(self, attempt: str, found: Document) -> bool:
         if exit_of(found) is not None:
@@ -253,6 +291,9 @@ class KubernetesRuntime:
         if stop is None and job.run_timeout_s is not None and started and time.time() - started > job.run_timeout_s:
             written = self._want(job.attempt, Stop(ExitReason.TIMED_OUT, time.time()))
             stop = None if written is None else stop_of(written)
+        if stop is not None and not pod.node:
+            # A Job that makes none deletes one without a node at once; nobody else could.
+            return
         if stop is not None and pod.deleted_at is None:
             # A node holds to what it was told first. Its mate has what the program leaves of that, and two seconds at least.
             self.cluster.delete("pods", pod.name, grace_s=job.grace_s, uid=pod.uid)
@@ -290,22 +331,6 @@ class KubernetesRuntime:
         return False
 
 
-def is_over(job: Document) -> bool:
-    """Whether a Job makes no pod any more."""
-    told = conditions(job.get("status") or {})
-    return any(told[name].true for name in ("Complete", "Failed", "FailureTarget") if name in told)
-
-
-def is_suspended(job: Document) -> bool:
-    """Whether a Job waits for us, or for Kueue."""
-    return bool(job["spec"].get("suspend"))
-
-
-def _never(job: Document) -> list[dict[str, Any]]:
-    """Return what keeps a Job from making a pod; one without a queue is let go by nobody but us."""
-    queued = names.QUEUE in (job["metadata"].get("labels") or {})
-    unqueued = [{"op": "remove", "path": f"/metadata/labels/{names.QUEUE.replace('/', '~1')}"}] if queued else []
-    return [{"op": "add", "path": "/spec/suspend", "value": True}, *unqueued]
 
 
 def _unstarted(stop: Stop | None) -> Exit:

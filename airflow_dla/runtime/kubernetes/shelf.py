@@ -9,14 +9,14 @@ says it: a change is of the version that was read, or it is not made.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_dla.errors import Conflict, NotFound, NotReady
 from airflow_dla.runtime.kubernetes import names
 from airflow_dla.runtime.kubernetes.answers import Forbidden
 from airflow_dla.runtime.kubernetes.cluster import Cluster, Exists
-from airflow_dla.runtime.kubernetes.facts import Document, Pod
+from airflow_dla.runtime.kubernetes.facts import Bound, Document, Pod, bound_of
 from airflow_dla.runtime.kubernetes.mirror import Mirror
 
 #: A change that lost against another one is made again so often.
@@ -50,6 +50,11 @@ class Shelf:
         found = self._jobs.get(self.name(attempt)) or self._cluster.get("jobs", self.name(attempt))
         return None if found is None else self.took(found)
 
+    def asked(self, attempt: str) -> Document | None:
+        """Return an attempt's Job as the cluster has it now, whatever the watch is at."""
+        found = self._cluster.get("jobs", self.name(attempt))
+        return None if found is None else self.took(found)
+
     def took(self, job: Document) -> Document:
         """Show at once what the cluster answered, whatever the watch is at; return it."""
         self._jobs.put(dict(job))
@@ -80,10 +85,27 @@ class Shelf:
             self._shared.add(name)
 
     def pod(self, attempt: str) -> Pod | None:
-        """Return an attempt's pod, also one that has gone lately."""
+        """Return an attempt's pod, also one that has gone lately; none of those that were never let go."""
         # A follower may ask before the watch has begun.
+        job = self._jobs.get(self.name(attempt))
+        if job is not None and (bound := bound_of(job)) is not None:
+            return self._bound(bound)
+        pod = self._there(self._pods.by_attempt(attempt))
+        return None if pod is not None and pod.held else pod
+
+    def held(self, attempt: str) -> Document | None:
+        """Return the newest pod of an attempt if it waits to be let go."""
         found = self._pods.by_attempt(attempt)
-        return None if found is None else Pod.from_document(found)
+        if found is None or self._pods.get(found["metadata"]["name"]) is None:
+            return None
+        pod = Pod.from_document(found)
+        return found if pod.held and pod.deleted_at is None and not pod.over else None
+
+    def let_go(self, pod: Document, patch: Sequence[Mapping[str, Any]]) -> None:
+        """Change a pod so that it may be placed; one that is gone stays so."""
+        written = self._cluster.patch("pods", pod["metadata"]["name"], patch, json_patch=True)
+        if written is not None:
+            self._pods.put(written)
 
     def events(self, pod: Pod) -> list[dict[str, Any]]:
         """Return what is said of a pod by those who run it."""
@@ -108,7 +130,7 @@ class Shelf:
                 yield attempt, document
 
     def change(
-        self, attempt: str, made: Callable[[Document], Sequence[Mapping[str, Any]]], *, unless: str = ""
+        self, attempt: str, made: Callable[[Document], Sequence[Mapping[str, Any]]], *, unless: Collection[str] = ()
     ) -> Document | None:  # fmt: skip
         """Change an attempt's Job as it is now; return what it is then, None where there is none.
 
@@ -117,8 +139,8 @@ class Shelf:
         attempt : str
         made : callable
             Makes the JSON patch for a Job, which fails if the Job has changed since.
-        unless : str, optional
-            An annotation: where it is there, what was said first stays.
+        unless : collection of str, optional
+            Annotations: where one of them is there, what was said first stays.
 
         Raises
         ------
@@ -129,12 +151,25 @@ class Shelf:
             document = self._cluster.get("jobs", self.name(attempt))
             if document is None:
                 return None
-            if unless in (document["metadata"].get("annotations") or {}):
+            if not set(unless).isdisjoint(document["metadata"].get("annotations") or {}):
                 return self.took(document)
             with contextlib.suppress(Conflict):
                 written = self._cluster.patch("jobs", self.name(attempt), made(document), json_patch=True)
                 return None if written is None else self.took(written)
         raise Conflict(f"Job {self.name(attempt)} changes faster than it can be read; the same call may be made again")
+
+    def _bound(self, bound: Bound) -> Pod | None:
+        """Return the pod that was let go; asked for where the watch does not show it, which may be behind who let it go."""
+        found = self._pods.last(bound.name) or self._cluster.get("pods", bound.name)
+        if found is None or found["metadata"]["uid"] != bound.uid:
+            return None
+        self._pods.put(found)
+        return self._there(found)
+
+    def _there(self, document: Document | None) -> Pod | None:
+        """Return a pod as the watch told it; none that is gone and never was on a node, of which nobody says that it ended."""
+        pod = None if document is None else Pod.from_document(document)
+        return None if pod is not None and not pod.node and self._pods.get(pod.name) is None else pod
 
 
 def told_of(cluster: Cluster, uid: str) -> list[dict[str, Any]]:

@@ -184,8 +184,10 @@ _PASSING: Final = re.compile(r"unschedulable|untolerated taint|volume node affin
 
 def _unscheduled(pod: Pod, events: Sequence[Document], now: float) -> Wait:
     condition = pod.conditions.get("PodScheduled")
+    if pod.gates:
+        return Wait(f"its pod is held back by scheduling gate {', '.join(pod.gates)} until whoever set it lets it go")
     if condition is not None and condition.reason == "SchedulingGated":
-        return Wait("its pod is held back by a scheduling gate until whoever set it lets it go")
+        return Wait("its pod waits for the scheduler")
     words = _brief((condition.message if condition is not None else "") or _last(events, "FailedScheduling"))
     if not words:
         return Wait("its pod waits for the scheduler")

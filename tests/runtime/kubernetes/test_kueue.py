@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_dla.runtime.kubernetes.kueue import Admission, State, admission, labels, look, selector, workload_of
-from airflow_dla.specs import PlaceSpec
+from airflow_dla.errors import LaunchRefused
+from airflow_dla.runtime.kubernetes.answers import Forbidden
+from airflow_dla.runtime.kubernetes.kueue import (
+    Admission,
+    State,
+    admission,
+    labels,
+    look,
+    refuse_foreign,
+    selector,
+    starves,
+    taken_back,
+    workload_of,
+)
+from airflow_dla.specs import Entrypoint, Grant, JobFile, Part, PlaceSpec
 
 PLACE = PlaceSpec(name="k8s", kind="kubernetes", in_cluster=True, allocator="kueue", queue="team-a")
 JOB = {"metadata": {"name": "dla-1", "uid": "u-1"}}
@@ -33,10 +47,18 @@ RESERVED = condition("QuotaReserved", "True", "QuotaReserved", "Quota reserved i
 ADMITTED = condition("Admitted", "True", "Admitted", "The workload is admitted")
 BY = {"admission": {"clusterQueue": "cluster-queue"}}
 PREEMPTED = condition(
-    "Evicted", "True", "Preempted", "Preempted to accommodate a workload (UID: 9c, JobUID: 7d) due to prioritization in the ClusterQueue"
-)
+    "Evicted", "True", "Preempted",
+    "Preempted to accommodate a workload (UID: 9c, JobUID: 7d) due to prioritization in the ClusterQueue; "
+    "preemptor path: /all; preemptee path: /all",
+)  # fmt: skip
+IN_WORDS = "Preempted to accommodate a workload due to prioritization in the ClusterQueue"
 GPUS = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor a100, 1 more needed"
 LARGE = "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor default, request > maximum capacity (10 > 8)"
+LARGER = (
+    "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor default, "
+    "previously considered podsets requests (0) + current podset request (10) > maximum capacity (8)"
+)
+EITHER = f"{LARGER}, insufficient unused quota for cpu in flavor spot, 2 more needed"
 CHECK = {"name": "prov", "state": "Pending", "message": "Waiting for the cloud"}
 
 
@@ -79,7 +101,19 @@ UNRESERVED = condition("QuotaReserved", "False", "Pending", "Preempted"), condit
             "admitted",
             "Kueue has admitted it by ClusterQueue 'cluster-queue'; Not all pods are ready or succeeded",
         ),
-        (workload(*UNRESERVED, PREEMPTED), "evicted", f"made way for another workload ({PREEMPTED['message']})"),
+        (workload(*UNRESERVED, PREEMPTED), "evicted", f"made way for another workload ({IN_WORDS})"),
+        (workload(RESERVED, ADMITTED, PREEMPTED, **BY), "evicted", f"made way for another workload ({IN_WORDS})"),
+        (
+            workload(condition("QuotaReserved", "False", "ExceedsMaxQuota", LARGER)),
+            "refused",
+            f"queue 'team-a' can never hold it: {LARGER}; ask for less, or have its ClusterQueue enlarged",
+        ),
+        (workload(condition("QuotaReserved", "False", "WaitingForQuota", EITHER)), "waiting", f"waits in queue 'team-a': {EITHER}"),
+        (
+            workload(condition("QuotaReserved", "False", "Suspended", "ClusterQueue all is inactive")),
+            "waiting",
+            "waits in queue 'team-a': ClusterQueue all is inactive; it starts nothing until whoever runs the cluster lets it",
+        ),
         (workload(LATE), "evicted", f"was not ready in time after its admission ({LATE['message']})"),
         (workload(condition("Evicted", "True", "Moonlight", "")), "evicted", "was evicted (Moonlight)"),
         (
@@ -87,7 +121,7 @@ UNRESERVED = condition("QuotaReserved", "False", "Pending", "Preempted"), condit
             "refused",
             f"Kueue has deactivated it: {OFTEN['message']}; whoever runs the cluster can activate it again",
         ),
-        (workload(RESERVED, ADMITTED, DONE), "finished", "Job finished successfully"),
+        (workload(RESERVED, ADMITTED, DONE), "finished", "Kueue counts it as finished: Job finished successfully"),
         (workload(RESERVED, ADMITTED, PREEMPTED | {"status": "False"}), "admitted", "Kueue has admitted it"),
     ],
 )
@@ -122,6 +156,86 @@ def test_a_workload_is_found_by_its_job(without: str) -> None:
     del found["metadata"][without]
     assert workload_of(JOB, [found]) is found
     assert selector(JOB) == "kueue.x-k8s.io/job-uid=u-1"
+
+
+@dataclasses.dataclass
+class Says:
+    """A cluster that has one Workload, or shows none.
+
+    Parameters
+    ----------
+    workload : mapping or None
+    hidden : bool
+    """
+
+    workload: dict[str, Any] | None
+    hidden: bool = False
+
+    def list(self, kind: str, *, labels: str = "", fields: str = "", cluster_wide: bool = False) -> tuple[list[dict[str, Any]], str]:
+        """Return it."""
+        if self.hidden:
+            raise Forbidden("not shown")
+        return [] if self.workload is None else [self.workload], "1"
+
+
+AGAIN = condition("Evicted", "False", "QuotaReserved", f"Previously: {PREEMPTED['message']}")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "reason", "why"),
+    [
+        (Says(workload(*UNRESERVED, PREEMPTED)), "preempted", f"Kueue took it back: it made way for another workload ({IN_WORDS})"),
+        (Says(workload(RESERVED, ADMITTED, AGAIN)), "preempted", f"Kueue took it back: {IN_WORDS}"),
+        (Says(workload(OFTEN, active=False)), "refused", f"Kueue has deactivated it: {OFTEN['message']}; whoever runs the cluster"),
+        (Says(None), "preempted", "Kueue took it back"),
+        (Says(None, hidden=True), "preempted", "Kueue took it back"),
+    ],
+)
+def test_why_a_job_was_taken_back(cluster: Says, reason: str, why: str) -> None:
+    """Also once it was started again; who may not see that knows at least that it was."""
+    found = taken_back(cluster, JOB, PLACE)
+    assert found[0].value == reason
+    assert found[1].startswith(why)
+
+
+def test_why_kueue_does_not_take_a_job() -> None:
+    """It makes no Workload then, and says it of the Job."""
+    said = [{"reason": "WorkloadPriorityClassNotFound", "message": 'WorkloadPriorityClass "x" not found'}]
+    found = look(Says(None), JOB, PLACE, lambda: said)
+    assert (
+        found.text
+        == "Kueue does not take it into queue 'team-a': WorkloadPriorityClass \"x\" not found; correct the place, or have it made"
+    )
+
+
+def test_members_do_not_wait_for_each_other_for_ever() -> None:
+    """Kueue admits each by itself: one that waits while the first runs gives up after a time that differs between jobs."""
+
+    def member(number: int, rank: int) -> JobFile:
+        part = Part(run_id="d.1", node_rank=rank, nodes=2, first_rank=rank, world_size=2, port=20_001)
+        entrypoint = Entrypoint(command=("true",))
+        grant = Grant(id=f"d.{number}", node="k8s")
+        fields: dict[str, Any] = {"store": "file:///nowhere", "checkpoint": "d", "nonce": "n", "grant": grant, "part": part}
+        return JobFile(attempt=f"d.{number}", entrypoint=entrypoint, **fields)
+
+    seconds = [next(at for at in range(600) if starves(member(number, 1), at)) for number in range(50)]
+    assert 180 <= min(seconds) < 220
+    assert 320 < max(seconds) <= 361
+    assert not starves(member(1, 0), 1e6)
+
+
+@pytest.mark.parametrize(("suspend", "state"), [(True, "waiting"), (False, "admitted")])
+def test_who_may_not_see_workloads(suspend: bool, state: State) -> None:
+    """What its Job says must do."""
+    found = look(Says(None, hidden=True), {**JOB, "spec": {"suspend": suspend}}, PLACE)
+    assert (found.state, "not shown to this user" in found.text) == (state, suspend)
+
+
+def test_a_job_that_kueue_took_unasked_is_refused() -> None:
+    """Where our allocator decides, nobody else may."""
+    refuse_foreign(JOB, PLACE)
+    with pytest.raises(LaunchRefused, match="puts the Jobs of this namespace into queue 'default'; say allocator: kueue, queue: default"):
+        refuse_foreign({"metadata": {"name": "j", "labels": {"kueue.x-k8s.io/queue-name": "default"}}}, PLACE)
 
 
 def test_only_a_place_under_kueue_names_a_queue() -> None:

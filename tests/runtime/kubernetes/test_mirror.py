@@ -128,11 +128,12 @@ def test_the_last_state_is_kept_for_a_while(mirror: Mirror, cluster: Cluster, cl
     clock.ahead += 599
     cluster.create("configmaps", words("b"))
     until(lambda: answered(mirror, "b"))
-    assert mirror.by_attempt("0d9f.2") is not None
+    assert mirror.by_attempt("0d9f.2") == mirror.last("a") is not None
     clock.ahead += 2
     cluster.create("configmaps", words("c"))
     until(lambda: answered(mirror, "c"))
-    assert mirror.by_attempt("0d9f.2") is None
+    assert mirror.by_attempt("0d9f.2") is mirror.last("a") is None
+    assert mirror.last("c") == mirror.get("c")
 
 
 def test_a_forgotten_past_is_listed_again(mirror: Mirror, cluster: Cluster, fake: FakeCluster):

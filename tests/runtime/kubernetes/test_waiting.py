@@ -137,8 +137,11 @@ def test_a_pod_that_the_scheduler_has_not_looked_at():
     new = Pod.from_document({"metadata": {"name": "p"}})
     assert waiting(new, None, now=NOW).text == "its pod waits for the scheduler"
     gate = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
-    gated = Pod.from_document({"metadata": {"name": "p"}, "status": {"conditions": [gate]}})
-    assert "held back by a scheduling gate" in waiting(gated, None, now=MUCH_LATER).text
+    status = {"conditions": [gate]}
+    gated = Pod.from_document({"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "theirs/gate"}]}, "status": status})
+    assert "held back by scheduling gate theirs/gate" in waiting(gated, None, now=MUCH_LATER).text
+    let_go = Pod.from_document({"metadata": {"name": "p"}, "spec": {}, "status": status})
+    assert waiting(let_go, None, now=NOW).text == "its pod waits for the scheduler"
 
 
 NO_HOST = 'failed to resolve reference "nowhere.example/none:1": dial tcp: lookup nowhere.example on 10.0.0.10:53: no such host'
