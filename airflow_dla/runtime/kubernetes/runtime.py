@@ -331,8 +331,6 @@ class KubernetesRuntime:
         return False
 
 
-
-
 def _unstarted(stop: Stop | None) -> Exit:
     reason = ExitReason.LOST if stop is None else stop.reason
     return Exit(reason=reason, message=f"{reason} before it started")
