@@ -87,6 +87,15 @@ class Site:
 
     def ask(self, method: str, path: str, body: Any = None, *, content: str = "application/json") -> Any:
         """Send a request and return its document; `Refused` if it is not good."""
+        return json.loads(self._answer(method, path, body, content=content))
+
+    def log(self, pod: Mapping[str, Any], container: str) -> str:
+        """Return what a container of a pod has written; nothing where it has not begun."""
+        waits = {one["name"] for one in pod["status"].get("containerStatuses") or () if "waiting" in one["state"]}
+        path = f"{self.at('v1', 'pods', pod['metadata']['name'])}/log?container={container}"
+        return "" if container in waits else self._answer("GET", path).decode()
+
+    def _answer(self, method: str, path: str, body: Any = None, *, content: str = "application/json") -> bytes:
         client = self._client
         headers = {**client.default_headers, "Accept": "application/json", "Content-Type": content}
         client.update_params_for_auth(headers, [], ["BearerToken"])
@@ -94,7 +103,7 @@ class Site:
         answer = client.rest_client.pool_manager.request(method, f"{client.configuration.host}{path}", body=data, headers=headers)
         if answer.status >= 400:
             raise Refused(f"{method} {path}: {answer.status} {answer.data.decode()[:500]}")
-        return json.loads(answer.data)
+        return bytes(answer.data)
 
     def pods(self, labels: str = "") -> list[Document]:
         """Return the namespace's pods."""
@@ -196,12 +205,12 @@ class Site:
     def clear(self, workspace: str) -> list[str]:
         """Remove what a workspace has there; return the pods that still ran, and would not end by themselves."""
         selector, until = names.selector(workspace), time.monotonic() + _SETTLED_S
-        while (running := _running(self.pods(selector))) and time.monotonic() < until:
+        while (still := running(self.pods(selector))) and time.monotonic() < until:
             time.sleep(0.2)
         for version, plural in _LEFT:
             self.ask("DELETE", f"{self.at(version, plural)}?labelSelector={selector}&propagationPolicy=Background&gracePeriodSeconds=1")
         wait_until(lambda: not self.pods(selector), 60)
-        return running
+        return still
 
     def forget_runners(self) -> None:
         """Remove what every workspace of a test left for the next ones."""
@@ -212,7 +221,8 @@ class Site:
         return self.connect()
 
 
-def _running(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+def running(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the pods that have not ended."""
     return [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}]
 
 

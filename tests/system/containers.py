@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from docker_daemon import Engine
-from system.airflow_server import AirflowServer
+from system.arena import Arena, opened
 from system.jobs import JobRun
 
-from airflow_dla.ledger import connect
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from airflow_dla.runtime.docker.engine import Engine as Client
 
 #: More than any machine of a test has: what is asked here is who follows jobs, not how fast they are.
 AMPLE = {"cpu": 256, "memory": "256GiB"}
+SCARCE = {"cpu": 1, "memory": "1GiB"}
+#: What is killed in containers' tests, as often as it stands here.
+STRUCK = ("task", "task", "task", "container", "container", "triggerer", "scheduler")
+HASTY = {"min_run_s": 0, "patience_s": 0}
 
 
-class ContainerAirflow:
+class ContainerAirflow(Arena):
     """An Airflow of its own with two workspaces on one engine: ``dla_engine`` has plenty, ``dla_scarce`` one CPU.
 
     Parameters
@@ -52,42 +53,55 @@ class ContainerAirflow:
         timing: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self.engine, self.folder, self.side = engine, folder, folder / "side"
-        self.ledgers = {
-            "dla_engine": ledger_url or f"sqlite:///{folder}/engine.db",
-            "dla_scarce": f"sqlite:///{folder}/scarce.db",
-        }
+        self.engine, self.side = engine, folder / "side"
         self.side.mkdir(mode=0o777)
         self.side.chmod(0o777)
-        self.dags = folder / "dags"
-        shutil.copytree(HERE / "container_dags", self.dags, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(HERE / "dags" / "counter.py", self.dags)
-        self._identities = {name: _identity(url) for name, url in self.ledgers.items()}
+        ledgers = {"dla_engine": ledger_url or f"sqlite:///{folder}/engine.db", "dla_scarce": f"sqlite:///{folder}/scarce.db"}
         given = {
-            "PYTHONPATH": str(ROOT),
             "DLA_TEST_IMAGE": image,
             "DLA_TEST_SIDE": str(self.side),
-            "AIRFLOW_CONN_DLA_ENGINE": self._connection("dla_engine", AMPLE, timing),
-            "AIRFLOW_CONN_DLA_SCARCE": self._connection("dla_scarce", {"cpu": 1, "memory": "1GiB"}, None, min_run_s=0, patience_s=0),
+            "AIRFLOW_CONN_DLA_ENGINE": self._connection(folder, ledgers["dla_engine"], AMPLE, timing=dict(timing or {})),
+            "AIRFLOW_CONN_DLA_SCARCE": self._connection(folder, ledgers["dla_scarce"], SCARCE, allocation=HASTY),
             **(env or {}),
         }
-        self.server = AirflowServer(folder / "airflow", self.dags, env=given)
+        super().__init__(folder, "container_dags", ledgers, given)
 
-    def _connection(self, name: str, capacity: Mapping[str, Any], timing: Mapping[str, Any] | None, **allocation: Any) -> str:
+    def _connection(self, folder: Path, ledger: str, capacity: Mapping[str, Any], **extra: Any) -> str:
         place = {
             "kind": "docker",
             "url": self.engine.host,
-            "folder": str(self.folder / "jobs"),
+            "folder": str(folder / "jobs"),
             "capacity": capacity,
             "policy": {"mounts": [f"{self.side}:rw"]},
         }
-        extra = {"ledger": self.ledgers[name], "store": str(self.folder / "store"), "places": {"engine": place}, "allocation": allocation}
-        extra["timing"] = dict(timing or {})
-        return json.dumps({"conn_type": "dla", "extra": extra})
+        given = {"ledger": ledger, "store": str(folder / "store"), "places": {"engine": place}, **extra}
+        return json.dumps({"conn_type": "dla", "extra": given})
+
+    @property
+    def strikes(self) -> Mapping[str, Callable[[random.Random], bool]]:
+        """Containers may be."""
+        return {"container": self._kill}
+
+    def begin(self, name: str, *, deferred: bool, epochs: int) -> JobRun:
+        """Begin a run of a job that counts."""
+        return ContainerRun(self, "docker_deferred" if deferred else "docker_sync", name, epochs=epochs, hold=False)
+
+    def made(self) -> Counter[str]:
+        """Return how many containers each attempt was given."""
+        return Counter(one["Labels"]["dla.attempt"] for one in self.containers())
+
+    def running(self) -> list[str]:
+        """Return the ids of the containers that run."""
+        return [one["Id"] for one in self.containers(running=True)]
+
+    def _kill(self, chance: random.Random) -> bool:
+        """Kill the work in some container that runs."""
+        with closing(Client(self.engine.client, name="engine")) as client:
+            return bool(running := self.running()) and client.kill(chance.choice(running), "SIGKILL")
 
     def containers(self, workspace: str = "dla_engine", *, running: bool = False, **labels: str) -> list[dict[str, Any]]:
         """Return the workspace's containers, as the engine lists them, with some labels more."""
-        wanted = {"workspace": self._identities[workspace], **labels}
+        wanted = {"workspace": self.identities[workspace], **labels}
         with self.engine.client() as client:
             found = client.containers(all=not running, filters={"label": [f"dla.{name}={value}" for name, value in wanted.items()]})
         return list(found)
@@ -95,32 +109,14 @@ class ContainerAirflow:
     def clean(self) -> None:
         """Remove every container of both workspaces."""
         with self.engine.client() as client:
-            for workspace in self._identities:
+            for workspace in self.identities:
                 for found in self.containers(workspace):
                     client.remove_container(found["Id"], force=True, v=True)
 
 
-def _identity(url: str) -> str:
-    ledger = connect(url)
-    try:
-        ledger.upgrade()
-        return ledger.identity()
-    finally:
-        ledger.close()
-
-
-@contextmanager
-def container_airflow(engine: Engine, image: str, **options: Any) -> Iterator[ContainerAirflow]:
+def container_airflow(engine: Engine, image: str, **options: Any) -> AbstractContextManager[ContainerAirflow]:
     """Start a `ContainerAirflow` in a folder of its own; nothing is left of it."""
-    with tempfile.TemporaryDirectory(prefix="dla-system-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        made = ContainerAirflow(engine, image, folder, **options)
-        try:
-            with made.server:
-                yield made
-        finally:
-            made.clean()
+    return opened(ContainerAirflow, engine, image, **options)
 
 
 class ContainerRun(JobRun):

@@ -1,4 +1,4 @@
-"""Kills at random moments: of tasks, triggerer, scheduler and containers, while jobs in containers count."""
+"""Kills at random moments: of tasks, Airflow's parts, and whatever of a place may be struck, while jobs count there."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
-from system.containers import ContainerAirflow, ContainerRun
+from system.arena import Arena
+from system.jobs import JobRun
 from system.processes import eventually
-
-from airflow_dla.runtime.docker.engine import Engine
 
 #: Seconds between two kills, at most.
 _PAUSE_S = 3.0
-#: What is killed, the components more seldom: Airflow takes many seconds to begin them again.
-_WHAT = ("task", "task", "task", "container", "container", "triggerer", "scheduler")
 _FINAL = {"success", "failed"}
+#: What ends the work itself, so that another attempt is right.
+_ENDS_WORK = "container"
 
 
 class Slaughter:
@@ -26,60 +26,71 @@ class Slaughter:
 
     Parameters
     ----------
-    airflow : `ContainerAirflow`
+    airflow : `Arena`
     jobs : int
         At a time.
+    what : sequence of str
+        May be struck, each as often as it stands there: a ``task``, a component of Airflow, what the arena says. Components
+        more seldom: Airflow takes many seconds to begin them again.
     chance : random.Random
-        Decides what is killed, and when.
+        Decides what is struck, and when.
     epochs : int
         Of each job, at five a second.
     """
 
-    def __init__(self, airflow: ContainerAirflow, *, jobs: int, chance: random.Random, epochs: int = 40) -> None:
-        self.airflow, self._chance, self._epochs = airflow, chance, epochs
+    def __init__(self, airflow: Arena, *, jobs: int, what: Sequence[str], chance: random.Random, epochs: int = 40) -> None:
+        self.airflow, self._what, self._chance, self._epochs = airflow, tuple(what), chance, epochs
         self._tag = time.monotonic_ns()
-        self.runs: list[ContainerRun] = []
-        self.killed: Counter[str] = Counter()
-        self._engine = Engine(airflow.engine.client, name="engine")
+        self.runs: list[JobRun] = []
+        self.struck: Counter[str] = Counter()
         self._replaced = 0
         for _ in range(jobs):
             self._begin()
 
     def kill(self, count: int) -> None:
-        """Kill something so many times, each at a random moment."""
-        while sum(self.killed.values()) < count:
+        """Strike something so many times, each at a random moment."""
+        while self.struck.total() < count:
             time.sleep(self._chance.uniform(0.0, _PAUSE_S))
-            what = self._chance.choice(_WHAT)
-            self.killed[what] += self._kill(what)
+            self.strike(self._chance.choice(self._what))
             self._replace()
+
+    def strike(self, what: str) -> bool:
+        """Strike something; return whether there was anything."""
+        struck = self._strike(what)
+        self.struck[what] += struck
+        return struck
 
     def check(self) -> None:
         """Wait for every run's end; check that each attempt ran once, all is right, and nothing is left."""
         for run in self.runs:
             run.wait_success(timeout=300)
             assert run.value == run.expected, run.story()
-            attempts = [line["attempt"] for line in run.starts]
+            starts = run.starts
+            attempts = [line["attempt"] for line in starts]
             assert sorted(set(attempts)) == sorted(attempts), f"an attempt began twice\n{run.story()}"
-            assert all(line["alone"] for line in run.starts), f"two attempts ran at once\n{run.story()}"
-            made = Counter(one["Labels"]["dla.attempt"] for one in run.containers())
-            assert max(made.values(), default=1) == 1, made
+            assert all(line["alone"] for line in starts), f"two attempts ran at once\n{run.story()}"
             assert run.grants() == [], run.story()
-        eventually(lambda: not self.airflow.containers(running=True), timeout=130, what="a reaper that stops every orphan")
+        assert self.attempts - len(self.runs) <= self.struck[_ENDS_WORK], f"work was ended that nobody killed\n{self._again()}"
+        assert max((made := self.airflow.made()).values(), default=1) == 1, made
+        eventually(lambda: not self.airflow.running(), timeout=130, what="a reaper that stops every orphan")
         for run in self.runs:
             assert run.processes() == []
             run.ledger.close()
-        self._engine.close()
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were begun."""
+        return sum(len(run.starts) for run in self.runs)
 
     def summary(self) -> str:
-        """Tell what was killed and what came of it."""
-        attempts = sum(len(run.starts) for run in self.runs)
-        killed = ", ".join(f"{count} {what}" for what, count in sorted(self.killed.items()))
-        return f"{killed}; {len(self.runs)} jobs, {attempts} attempts"
+        """Tell what was struck and what came of it."""
+        struck = ", ".join(f"{count} {what}" for what, count in sorted(self.struck.items()))
+        tries = sum(run.task["try_number"] for run in self.runs)
+        return f"{struck}; {len(self.runs)} jobs, {self.attempts} attempts, {tries} tries of Airflow"
 
     def _begin(self) -> None:
-        dag = ("docker_deferred", "docker_sync")[len(self.runs) % 2]
-        run = ContainerRun(self.airflow, dag, f"kills-{self._tag}-{len(self.runs)}", epochs=self._epochs, hold=False)
-        self.runs.append(run)
+        name, deferred = f"kills-{self._tag}-{len(self.runs)}", len(self.runs) % 2 == 0
+        self.runs.append(self.airflow.begin(name, deferred=deferred, epochs=self._epochs))
 
     def _replace(self) -> None:
         """Begin a job for each that has ended since the last look."""
@@ -88,12 +99,15 @@ class Slaughter:
             self._begin()
             self._replaced += 1
 
-    def _kill(self, what: str) -> bool:
-        """Kill something; return whether there was anything."""
+    def _again(self) -> str:
+        """Tell of the jobs that have several attempts."""
+        return "\n".join(run.story() for run in self.runs if len(run.starts) > 1)
+
+    def _strike(self, what: str) -> bool:
         if what == "task":
             return self._kill_task()
-        if what == "container":
-            return self._kill_container()
+        if (strike := self.airflow.strikes.get(what)) is not None:
+            return strike(self._chance)
         self.airflow.server.kill(what)
         time.sleep(self._chance.uniform(0.0, _PAUSE_S))
         self.airflow.server.restart(what)
@@ -108,10 +122,3 @@ class Slaughter:
             os.kill(self._chance.choice(pids), signal.SIGKILL)
             return True
         return False
-
-    def _kill_container(self) -> bool:
-        """Kill the work in some container that runs."""
-        running = self.airflow.containers(running=True)
-        if not running:
-            return False
-        return self._engine.kill(self._chance.choice(running)["Id"], "SIGKILL")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from docker_daemon import Engine
-from system.containers import ContainerAirflow, ContainerRun, container_airflow
+from system.containers import STRUCK, ContainerAirflow, ContainerRun, container_airflow
 from system.crowd import Crowd, cost
 from system.processes import eventually
 from system.slaughter import Slaughter
@@ -91,7 +91,7 @@ def test_a_task_marked_failed_while_deferred_has_no_container(start: Start, meas
 def test_whatever_is_killed_no_job_is_run_twice_or_lost(airflow: ContainerAirflow, measure: Measure) -> None:
     """SIGKILL of task, triggerer, scheduler or container at ten random moments (tests/bench/bench_docker_kills.py: a hundred)."""
     begun = time.monotonic()
-    slaughter = Slaughter(airflow, jobs=4, chance=random.Random(4))
+    slaughter = Slaughter(airflow, jobs=4, what=STRUCK, chance=random.Random(4))
     slaughter.kill(10)
     slaughter.check()
     measure(f"ten kills ({slaughter.summary()})", time.monotonic() - begun)

@@ -18,6 +18,7 @@ def train(job: Any) -> dict[str, float]:
     side.mkdir(parents=True, exist_ok=True)
     with (side / "lock").open("w") as lock:
         trace(side, "starts", attempt=os.environ["DLA_ATTEMPT"], pid=os.getpid(), first=first, alone=alone(lock))
+        print(f"attempt {os.environ['DLA_ATTEMPT']} begins at epoch {first}")  # noqa: T201 - what a program prints is its log
         for epoch in range(first, epochs):
             while hold and epoch == epochs - 1 and not (side / "go").exists():
                 time.sleep(0.05)
