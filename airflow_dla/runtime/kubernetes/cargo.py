@@ -83,7 +83,8 @@ class Cargo:
         told = self._told(pod, MATE, _CALM_S if pod.deleted_at is None else _SOON_S)
         if told is None:
             return
-        if told.alone and told.published is None:
+        # How any other ended its node will say: the mate knows first that it has, and the watch may be far behind.
+        if told.alone and told.published is None and pod.deleted_at is not None:
             self._tell_ended(pod, succeeded=False, hard=False)
         if told.offers:
             self._take(job, pod, told)
