@@ -29,13 +29,14 @@ _BESIDE = frozenset({"image", "labels", "overrides", "secrets", "volumes"})
 
 def runtime_at(
     site: Site, workspace: str, goods: Store, *, logs: Path | None = None, options: Mapping[str, Any] | None = None,
-    quick_s: float = 10.0, slow_s: float = 30.0, silent_s: float = 60.0, **place: Any,
+    quick_s: float = 10.0, slow_s: float = 30.0, silent_s: float = 60.0, blind: bool = False, **place: Any,
 ) -> KubernetesRuntime:  # fmt: skip
-    """Return a runtime on a site; the place's fields, and how long it waits for an answer, may be others."""
+    """Return a runtime on a site; the place's fields, and how long it waits, may be others; a blind one's watch shows no pods."""
     named = {"name": "cluster", "kind": "kubernetes", "kubeconfig": "/given/here", "namespace": site.namespace, "image": site.image}
     spec = PlaceSpec.from_mapping({**named, **place})
     cluster = Cluster(site.connect, name="cluster", namespace=site.namespace, quick_s=quick_s, slow_s=slow_s)
-    jobs, pods = (Mirror(cluster, kind, names.selector(workspace), patience_s=silent_s) for kind in ("jobs", "pods"))
+    seen = {"jobs": names.selector(workspace), "pods": "nobody=has" if blind else names.selector(workspace)}
+    jobs, pods = (Mirror(cluster, kind, labels, patience_s=silent_s) for kind, labels in seen.items())
     cargo = Cargo(Freight(cluster, Exchange(goods.url, options=options), direct=spec.store != "relay"))
     folder = logs or Path(tempfile.gettempdir(), "dla-no-logs")  # made when something is kept there
     kept = Logs(cluster, lambda attempt: folder / f"{attempt}.log")

@@ -103,7 +103,9 @@ class KubernetesRuntime:
             return Status(alive=False, exit=_unstarted(stop))
         if stop is None and self._was_taken_back(found, pod):
             stop = self._take_back(attempt, found)
-        if pod is None and stop is None and not is_over(found):
+        if pod is None and is_over(found):
+            pod = self._shelf.sought(attempt)
+        elif pod is None and stop is None:
             return Status(alive=not is_suspended(found), note="its pod is made")
         if pod is not None and not pod.over and not pod.main.ended:
             self._press(job, pod, stop)

@@ -107,6 +107,15 @@ class Shelf:
         if written is not None:
             self._pods.put(written)
 
+    def sought(self, attempt: str) -> Pod | None:
+        """Return an attempt's pod as `pod` does, and ask for one that the watch does not show: it may be behind that of the Jobs."""
+        if (known := self.pod(attempt)) is not None:
+            return known
+        labels = f"{names.selector(self._workspace)},{names.ATTEMPT}={names.label(attempt)}"
+        for document in self._cluster.list("pods", labels=labels)[0]:
+            self._pods.put(document)
+        return self.pod(attempt)
+
     def events(self, pod: Pod) -> list[dict[str, Any]]:
         """Return what is said of a pod by those who run it."""
         return told_of(self._cluster, pod.uid)

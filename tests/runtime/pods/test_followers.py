@@ -18,7 +18,7 @@ from contracts.runtime import ended, submitted, wait_until
 
 from airflow_dla.artifacts import Store
 from airflow_dla.runtime.kubernetes import names
-from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime
+from airflow_dla.runtime.kubernetes.runtime import KubernetesRuntime, is_over
 from airflow_dla.specs import Exit, ExitReason
 
 pytestmark = pytest.mark.timeout(300)
@@ -60,6 +60,16 @@ def test_two_followers(site: Site, runtimes: Runtimes, workspace_id: str):
     assert found[0].succeeded
     assert pods_of(site, workspace_id) == ["job.1"]
     assert {runtime.logs("job.1", 0).data for runtime in both} == {b"ran\n"}
+
+
+def test_the_watch_of_pods_may_be_behind(runtimes: Runtimes):
+    """Of a pod that it does not show yet when its Job is over, end and log are asked for."""
+    one, other = runtimes(), runtimes(blind=True)
+    submitted(one, small(["sh", "-c", "echo ran; exit 3"]), 60)
+    wait_until(lambda: is_over(one._shelf.find("job.1") or {}), 60)
+    found = ended(other, "job.1", 20)
+    assert (found.reason, found.code) == (ExitReason.USER_ERROR, 3)
+    assert other.logs("job.1", 0).data == b"ran\n"
 
 
 def test_two_reasons(runtimes: Runtimes):
