@@ -9,11 +9,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from clusters import Document, Site, running
+from clusters import Document, Refused, Site, running
 from cut_wire import CutWire
 from system.arena import Arena, opened
 from system.jobs import JobRun
@@ -24,7 +24,58 @@ from airflow_dla.runtime.kubernetes import names
 STRUCK = ("task", "task", "task", "outage", "outage", "triggerer")
 #: Seconds that an outage lasts.
 _OUTAGE_S = 0.5, 8.0
+#: Seconds between two looks at the pods, which stay for longer than this when they have ended.
+_LOOK_S = 1.0
 _BEGUN = re.compile(r"^attempt (\S+) begins at epoch (\d+)$", re.MULTILINE)
+
+
+class Witness(threading.Thread):
+    """Sees the pods of a workspace as long as they are there: what succeeded goes as soon as its result was delivered.
+
+    Parameters
+    ----------
+    site : `Site`
+        Which is always in reach.
+    labels : str
+        Of the workspace's pods.
+    """
+
+    def __init__(self, site: Site, labels: str) -> None:
+        super().__init__(daemon=True, name="witness")
+        self._site, self._labels = site, labels
+        self._seen: dict[str, Document] = {}
+        self._said: dict[str, str] = {}
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        """Look until it is enough."""
+        while not self._enough.wait(_LOOK_S):
+            self.look()
+
+    def look(self) -> list[Document]:
+        """Look now; return the pods that are there."""
+        pods = self._site.pods(self._labels)
+        for pod in pods:
+            uid = pod["metadata"]["uid"]
+            self._seen[uid] = pod
+            if _BEGUN.search(self._said.get(uid, "")) is None:
+                with suppress(Refused):  # it goes just now
+                    self._said[uid] = self._site.log(pod, "main")
+        return pods
+
+    def pods(self, job: str = "") -> list[Document]:
+        """Return all pods that were seen, or those of one job, the first that began first."""
+        found = [pod for pod in list(self._seen.values()) if names.attempt_of(pod).startswith(f"{job}." if job else "")]
+        return sorted(found, key=_began)
+
+    def said(self, pod: Mapping[str, Any]) -> str:
+        """Return what the program of a pod had written when it was seen to have begun."""
+        return self._said.get(pod["metadata"]["uid"], "")
+
+    def close(self) -> None:
+        """Look no more."""
+        self._enough.set()
+        self.join()
 
 
 class PodAirflow(Arena):
@@ -53,6 +104,8 @@ class PodAirflow(Arena):
             "AIRFLOW_CONN_DLA_CLUSTER": json.dumps({"conn_type": "dla", "extra": extra}),
         }
         super().__init__(folder, "pod_dags", {"dla_cluster": ledger}, env)
+        self.witness = Witness(site, names.selector(self.identities["dla_cluster"]))
+        self.witness.start()
 
     @property
     def strikes(self) -> Mapping[str, Callable[[random.Random], bool]]:
@@ -63,23 +116,19 @@ class PodAirflow(Arena):
         """Begin a run of a job that counts."""
         return PodRun(self, "pod_deferred" if deferred else "pod_sync", name, epochs=epochs)
 
-    def pods(self, job: str = "") -> list[Document]:
-        """Return the pods of the workspace, or of one job."""
-        found = self.site.pods(names.selector(self.identities["dla_cluster"]))
-        return [pod for pod in found if names.attempt_of(pod).startswith(f"{job}." if job else "")]
-
     def made(self) -> Counter[str]:
         """Return how many pods each attempt was given."""
-        return Counter(names.attempt_of(pod) for pod in self.pods())
+        return Counter(names.attempt_of(pod) for pod in self.witness.pods())
 
     def running(self) -> list[str]:
         """Return the names of the pods that run."""
-        return running(self.pods())
+        return running(self.witness.look())
 
     def clean(self) -> None:
         """Remove what the jobs left in the namespace."""
         if self._outage.is_alive():
             self._outage.join()
+        self.witness.close()
         self.site.clear(self.identities["dla_cluster"])
 
     def _cut(self, chance: random.Random) -> bool:
@@ -123,8 +172,8 @@ class PodRun(JobRun):
     @property
     def starts(self) -> list[dict[str, Any]]:
         """Every time that the work began: attempt, pod, first epoch, whether no pod of the job began earlier and ran still."""
-        pods = sorted(self.airflow.pods(self.job), key=_began)
-        told = [(number, pod, match) for number, pod in enumerate(pods) for match in _BEGUN.finditer(self.airflow.site.log(pod, "main"))]
+        pods = self.airflow.witness.pods(self.job)
+        told = [(number, pod, match) for number, pod in enumerate(pods) for match in _BEGUN.finditer(self.airflow.witness.said(pod))]
         return [
             {
                 "attempt": match[1],

@@ -67,6 +67,7 @@ class Slaughter:
             assert run.value == run.expected, run.story()
             starts = run.starts
             attempts = [line["attempt"] for line in starts]
+            assert attempts, f"nothing tells that it ran\n{run.story()}"
             assert sorted(set(attempts)) == sorted(attempts), f"an attempt began twice\n{run.story()}"
             assert all(line["alone"] for line in starts), f"two attempts ran at once\n{run.story()}"
             assert run.grants() == [], run.story()
