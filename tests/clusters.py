@@ -109,6 +109,10 @@ class Site:
         """Return the namespace's pods."""
         return list(self.ask("GET", f"{self.at('v1', 'pods')}?labelSelector={labels}")["items"])
 
+    def jobs(self, labels: str) -> list[Document]:
+        """Return the namespace's Jobs that labels select."""
+        return list(self.ask("GET", f"{self.at('batch/v1', 'jobs')}?labelSelector={labels}")["items"])
+
     def pod(self, attempt: str) -> Document:
         """Return the pod of an attempt."""
         return next(found for found in self.pods() if names.attempt_of(found) == attempt)

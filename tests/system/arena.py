@@ -60,7 +60,7 @@ class Arena(ABC):
 
     @abstractmethod
     def running(self) -> Sequence[str]:
-        """Return the names of the containers or pods that run."""
+        """Return the names of what runs, or may run yet."""
 
     @abstractmethod
     def clean(self) -> None:

@@ -19,6 +19,7 @@ from system.arena import Arena, opened
 from system.jobs import JobRun
 
 from airflow_dla.runtime.kubernetes import names
+from airflow_dla.runtime.kubernetes.runtime import is_over, is_suspended
 
 #: What is struck in pods' tests, as often as it stands here: whoever follows a job, and the way to what runs it.
 STRUCK = ("task", "task", "task", "outage", "outage", "triggerer")
@@ -121,8 +122,9 @@ class PodAirflow(Arena):
         return Counter(names.attempt_of(pod) for pod in self.witness.pods())
 
     def running(self) -> list[str]:
-        """Return the names of the pods that run."""
-        return running(self.witness.look())
+        """Return the names of the pods that run, and of the Jobs that may make one yet."""
+        jobs = self.site.jobs(names.selector(self.identities["dla_cluster"]))
+        return [*running(self.witness.look()), *(job["metadata"]["name"] for job in jobs if not (is_over(job) or is_suspended(job)))]
 
     def clean(self) -> None:
         """Remove what the jobs left in the namespace."""
