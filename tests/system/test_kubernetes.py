@@ -30,7 +30,7 @@ def test_an_outage_and_kills_of_task_and_triggerer_run_no_job_twice_and_lose_non
 ) -> None:
     """One job deferred, one synchronous, each struck while it counts (tests/bench/bench_kubernetes_kills.py: at random moments)."""
     begun = time.monotonic()
-    slaughter = Slaughter(airflow, jobs=2, what=(), chance=random.Random(5), epochs=60)
+    slaughter = Slaughter(airflow, jobs=2, what=(), chance=random.Random(5), epochs=40)
     for run, follower in zip(slaughter.runs, ("triggerer", "worker"), strict=True):
         run.wait_follower(follower)
         eventually(lambda run=run: run.attempt.state is AttemptState.RUNNING, timeout=60, what=f"a pod of {run.dag}")
