@@ -139,11 +139,12 @@ class Keeper:
     def _stopped(self) -> bool:
         """Whether a stop is wanted; remembers why."""
         if self._end.stop is None:
-            wanted = read_json(self._folder.stop)
+            # Whoever cancels writes stop.json first: a signal before which none was written came from outside.
+            terminated, wanted = self._wake.terminated, read_json(self._folder.stop)
             if wanted is not None:
                 self._end.stop = str(wanted.get("reason", "stopped"))
-            elif self._wake.terminated:
-                self._end.stop = "killed"  # whoever cancels writes stop.json first: this signal came from outside
+            elif terminated:
+                self._end.stop = "killed"
         return self._end.stop is not None
 
     # --- the work ---
