@@ -34,7 +34,8 @@ _ALWAYS_S: Final = float("inf")
 _FOLDER: Final = 1 << 31  # Go's os.ModeDir
 _SYMLINK: Final = 1 << 27  # Go's os.ModeSymlink
 
-_BEFORE_ITS_END: Final = ("created", "running", "paused")
+_CREATED: Final = "created"
+_RUNS: Final = ("running", "paused")
 
 _MISSING: Final = 404
 _CONFLICT: Final = 409
@@ -195,15 +196,17 @@ class Engine:
         """
         new = container in self._made  # nobody else has had the time to start it
         self._made.discard(container)
-        if not (new or again or self._may_start(container)):
+        state = _CREATED if new or again else self._state(container)
+        if state != _CREATED and (stdin is None or state not in _RUNS):
             return
         with self._clients.borrow() as client:
             attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
             try:
-                response = send(client, "post", "/containers/{0}/start", container, timeout_s=self._slow_s)
-                answer = self._clients.checked(answer_of(response))
-                if not answer.good:
-                    raise self._refused(f"the container {container[:12]} cannot start", answer)
+                if state == _CREATED:  # what runs may have ended before the engine hears of it, and would run again
+                    response = send(client, "post", "/containers/{0}/start", container, timeout_s=self._slow_s)
+                    answer = self._clients.checked(answer_of(response))
+                    if not answer.good:
+                        raise self._refused(f"the container {container[:12]} cannot start", answer)
                 if attached is not None and stdin is not None:
                     attached.write(stdin)
             finally:
@@ -347,9 +350,10 @@ class Engine:
     def _ask_listing(self, workspace: str, *, running: bool) -> dict[str, Summary]:
         return by_attempt(self._ask_list(running=running, label=f"{WORKSPACE}={workspace}"))
 
-    def _may_start(self, container: str) -> bool:
+    def _state(self, container: str) -> str:
+        """Return how far a container is; one that is gone is refused by the engine, in its words, when it shall start."""
         found = self.inspect(container)
-        return found is None or found["State"]["Status"] in _BEFORE_ITS_END
+        return _CREATED if found is None else str(found["State"]["Status"])
 
     def _existing(self, name: str, answer: Answer) -> str:
         """Return the id of a container that was not made now; the engine checks the name last, so any refusal may hide it."""

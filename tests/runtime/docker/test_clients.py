@@ -21,8 +21,17 @@ docker = pytest.importorskip("docker")
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _settled() -> Iterator[None]:
+    """Leave what was there before these tests to itself: looking for sockets in it takes a second."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
+def _collected(_settled: None) -> Iterator[None]:
     """Have such sockets found here, where they are expected."""
     yield
     gc.collect()
@@ -103,6 +112,18 @@ def test_refusals(fake: Callable[..., Engine]):
     with pytest.raises(LaunchRefused, match="could not select"):
         engine.create("abc", {})
     assert engine.update("abc", {}) == "could not select device driver"
+
+
+def test_what_ran_when_it_was_looked_at_is_not_started(fake: Callable[..., Engine]):
+    """It may have ended since, and an engine that is asked to start it then would run it again."""
+    asked: list[str] = []
+
+    def script(line: str) -> Iterator[bytes]:
+        asked.append(line.partition(" ")[0])
+        yield answer("200 OK", '{"State": {"Status": "running"}}') if line.startswith("GET") else answer("204 No Content", "")
+
+    fake(script).start("abc")
+    assert asked == ["GET"]
 
 
 def test_silence_has_an_end(fake: Callable[..., Engine]):
