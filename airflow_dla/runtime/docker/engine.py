@@ -207,8 +207,8 @@ class Engine:
                     answer = self._clients.checked(answer_of(response))
                     if not answer.good:
                         raise self._refused(f"the container {container[:12]} cannot start", answer)
-                if attached is not None and stdin is not None:
-                    attached.write(stdin)
+                if attached is not None and stdin is not None and not attached.write(stdin):
+                    self._state(container)  # an engine that answers has read it all; one that does not may be gone
             finally:
                 if attached is not None:
                     attached.close()

@@ -8,6 +8,7 @@ import ssl
 from typing import Any, Final
 
 _PIECE: Final = 1 << 16
+_GOODBYE_S: Final = 1.0
 
 
 class Attached:
@@ -20,7 +21,7 @@ class Attached:
     container : str
         Name or id.
     patience_s : float
-        Seconds that a write, and the engine's goodbye, may take.
+        Seconds that a write may take.
     """
 
     def __init__(self, client: Any, container: str, *, patience_s: float) -> None:
@@ -29,17 +30,32 @@ class Attached:
         self._socket = getattr(reader, "_sock", None) or reader
         self._socket.settimeout(patience_s)
 
-    def write(self, data: bytes) -> None:
-        """Write everything, let the container see the end of it, and wait until the engine has said goodbye."""
+    def write(self, data: bytes) -> bool:
+        """Write everything, let the container see the end of it, and wait a moment for the engine's goodbye.
+
+        Returns
+        -------
+        bool
+            Whether it came. An engine that starts the container before it has settled this connection
+            has no fault, and says goodbye when the container ends.
+        """
         # A container that ended, or closed its input, has no use for the rest.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
+            self._socket.settimeout(_GOODBYE_S)
+            return self._goodbye()
+        return True
+
+    def _goodbye(self) -> bool:
+        with contextlib.suppress(TimeoutError):
             if isinstance(self._socket, ssl.SSLSocket):
                 self._hang_up_tls()
-                return
+                return True
             self._hang_up()
             while self._socket.recv(_PIECE):
                 pass
+            return True
+        return False
 
     def _hang_up(self) -> None:
         if hasattr(self._socket, "shutdown_write"):  # paramiko's

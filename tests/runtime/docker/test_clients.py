@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,6 +127,32 @@ def test_what_ran_when_it_was_looked_at_is_not_started(fake: Callable[..., Engin
 
     fake(script).start("abc")
     assert asked == ["GET"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_engine_that_keeps_the_input_open(fake: Callable[..., Engine], answers: bool):
+    """It has read what was written, and the container runs, unless it does not answer any more."""
+    ended = threading.Event()
+
+    def script(line: str) -> Iterator[bytes]:
+        if "/attach" in line:
+            yield b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+            ended.wait(10)
+        elif "/start" in line:
+            yield answer("204 No Content", "")
+        elif created or answers:
+            yield answer("200 OK", json.dumps({"State": {"Status": created.pop() if created else "running"}}))
+        else:
+            ended.wait(10)
+
+    created = ["created"]
+    engine = fake(script)
+    began = time.monotonic()
+    with contextlib.nullcontext() if answers else pytest.raises(PlaceUnavailable, match="too long"):
+        engine.start("abc", stdin=b"words")
+    assert time.monotonic() - began < 5
+    ended.set()
+    engine.close()
 
 
 def test_silence_has_an_end(fake: Callable[..., Engine]):
