@@ -93,6 +93,12 @@ def write(job):
     return {"accuracy": job.args.get("accuracy", 0.9)}
 
 
+def count(job):
+    for number in range(400):
+        print("count", number, flush=True)
+        time.sleep(job.args["sleep"] / 400)
+
+
 def forget(job):
     return {}
 

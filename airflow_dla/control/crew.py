@@ -50,7 +50,7 @@ class Crew:
         self.workspace = workspace
         # By identity: two tries of a task may follow one job for a moment, the first to stop it.
         self._follows: dict[Follow, None] = {}
-        self._inbox: deque[tuple[str, Follow, ExitReason | None]] = deque()
+        self._inbox: deque[tuple[str, Follow, ExitReason | threading.Event | None]] = deque()
         self._failed: dict[Follow, int] = {}
         self._saved: dict[str, int] = {}
         self._due_at: dict[Follow, float] = {}
@@ -73,10 +73,18 @@ class Crew:
                 self._thread.start()
         self._wake.set()
 
-    def leave(self, follow: Follow) -> None:
-        """Follow a job no more; it runs on, for somebody else to follow."""
-        self._inbox.append(("leave", follow, None))
+    def leave(self, follow: Follow) -> threading.Event:
+        """Follow a job no more; it runs on, for somebody else to follow.
+
+        Returns
+        -------
+        threading.Event
+            Set once it is not followed: its listener hears nothing more, and whoever follows it next hears what comes after.
+        """
+        left = threading.Event()
+        self._inbox.append(("leave", follow, left))
         self._wake.set()
+        return left
 
     def stop(self, follow: Follow, reason: ExitReason) -> None:
         """Stop a job that is followed, and follow it to its end; takes no lock, so that a signal handler may call it."""
@@ -135,18 +143,23 @@ class Crew:
         """Do what was asked from other threads; return whether anybody joined."""
         came = False
         while self._inbox:
-            what, follow, reason = self._inbox[0]
+            what, follow, more = self._inbox[0]
             if what == "join":
                 self._follows[follow] = None
                 self._renewed_at, came = float("-inf"), True
-            elif follow in self._follows and what == "leave":
-                self._save_offsets()
-                self._forget(follow)
-            elif follow in self._follows and reason is not None:
-                follow.stop(reason)
+            elif isinstance(more, threading.Event):
+                self._let_go(follow)
+                more.set()
+            elif follow in self._follows and more is not None:
+                follow.stop(more)
                 self._due_at.pop(follow, None)
             self._inbox.popleft()
         return came
+
+    def _let_go(self, follow: Follow) -> None:
+        if follow in self._follows:
+            self._save_offsets()
+            self._forget(follow)
 
     def _renew(self) -> None:
         """Renew the leases when it is time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -24,6 +25,8 @@ _LEDGER_S: Final = 60.0
 _INHERITED_S: Final = 30.0
 #: Airflow kills a task so many seconds after it asked it to end; our part must be done before.
 _KILL_S: Final = 4.5
+#: A job is followed for so many seconds at most after its follower was told to leave it to another.
+_LEFT_S: Final = 10.0
 
 
 class JobHook(BaseHook):
@@ -133,24 +136,37 @@ class JobHook(BaseHook):
         crew_of(workspace).join(follow)
         until = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            return self._hear(said, until)
+            over = self._hear(said, until)
+            if over is None and not self._over.is_set():
+                crew_of(workspace).leave(follow).wait(_LEFT_S)
+            # What was said until then counts as passed on: whoever follows next goes on behind it.
+            return over or self._rest(said)
         finally:
             if not self._over.is_set():
                 crew_of(workspace).leave(follow)
 
     def _hear(self, said: queue.SimpleQueue[tuple[str, Any]], until: float | None) -> Attempt | None:
         while until is None or time.monotonic() < until:
-            try:
+            with contextlib.suppress(queue.Empty):
                 kind, what = said.get(timeout=0.5 if until is None else max(0.0, min(0.5, until - time.monotonic())))
-            except queue.Empty:
-                continue
-            if kind in {"log", "stderr"}:
-                write = self.log.warning if kind == "stderr" else self.log.info
-                write("%s", what)
-            elif kind == "failed":
-                raise JobError(f"the job cannot be followed from here: {what}") from what
-            else:
-                return what  # type: ignore[no-any-return]
+                if (over := self._heard(kind, what)) is not None:
+                    return over
+        return None
+
+    def _rest(self, said: queue.SimpleQueue[tuple[str, Any]]) -> Attempt | None:
+        over = None
+        while over is None and not said.empty():
+            over = self._heard(*said.get())
+        return over
+
+    def _heard(self, kind: str, what: Any) -> Attempt | None:
+        """Pass a line on to the task's log; return the attempt that is over."""
+        if kind == "failed":
+            raise JobError(f"the job cannot be followed from here: {what}") from what
+        if kind == "ended":
+            return what  # type: ignore[no-any-return]
+        write = self.log.warning if kind == "stderr" else self.log.info
+        write("%s", what)
         return None
 
     def stop(self, reason: ExitReason = ExitReason.STOPPED) -> None:

@@ -80,9 +80,11 @@ def test_leaving_lets_the_job_run_on(workspace: Workspace, fake_runtime: FakeRun
     followed = joined(crew, "t", ended)
     attempt = followed.attempt.id
     until(lambda: attempt in fake_runtime.attempts)
-    crew.leave(followed)
+    assert crew.leave(followed).wait(10)
+    assert crew.leave(followed).wait(10)
+    fake_runtime.end(attempt)
     time.sleep(0.1)
-    assert fake_runtime.jobs()[attempt]
+    assert state(workspace, attempt) is AttemptState.RUNNING
     assert ended == []
 
 

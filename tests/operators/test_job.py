@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import threading
 import time
 from pathlib import Path
@@ -53,6 +55,19 @@ def test_a_long_job_defers_once_and_resumes_with_its_result(make_task: MakeTask)
     hook = make_task(JobOperator, task_id="other", entrypoint="agent_code:write").hook
     assert hook.wait(hook.find(attempt), timeout_s=10) is not None
     assert task.resume(context("t"), {"attempt": attempt})["accuracy"] == 0.9
+
+
+def test_no_line_is_lost_between_those_who_follow_one_after_the_other(make_task: MakeTask, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each goes on where the one before stopped to pass lines on."""
+    task = make_task(JobOperator, entrypoint="agent_code:count", args={"sleep": 2.0})
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context("t"))
+    attempt = deferred.value.trigger.serialize()[1]["attempt"]
+    chance = random.Random(4)
+    while task.hook.wait(task.hook.find(attempt), timeout_s=chance.uniform(0.0, 0.06)) is None:
+        pass
+    said = re.findall(r"count (\d+)", capsys.readouterr().out)
+    assert said == [str(number) for number in range(400)]
 
 
 def test_a_synchronous_task_follows_in_the_worker(make_task: MakeTask) -> None:
