@@ -97,7 +97,11 @@ class TestOnS3:
 
     def test_no_secret_is_said(self, s3_url: str, s3_options: dict[str, Any]) -> None:
         """Neither by an address that could not be made, nor by a store that does not answer."""
-        broken = Exchange(s3_url, options={**s3_options, "client_kwargs": {"endpoint_url": "http://127.0.0.1:9", "region_name": "r"}})
+        nowhere = {
+            "client_kwargs": {"endpoint_url": "http://127.0.0.1:9", "region_name": "r"},
+            "config_kwargs": {"retries": {"total_max_attempts": 1}},
+        }
+        broken = Exchange(s3_url, options={**s3_options, **nowhere})
         with pytest.raises(StoreUnavailable) as raised:
             broken.missing(drafted(broken, {"w": b"1"}))
         assert KEY not in str(raised.value)

@@ -35,6 +35,7 @@ def one(dag_id: str, **options: Any) -> None:
 one("job_deferred")
 one("job_sync", deferrable=False)
 one("job_sync_narrow", deferrable=False, pool="narrow")
+one("job_brief", dla_conn_id="dla_brief", deferrable=False)
 one("job_timeout", execution_timeout=timedelta(seconds=15), retries=0)
 for name, deferrable in (("job_postgres", True), ("job_postgres_sync", False)):
     one(name, dla_conn_id="dla_postgres", request={"cpu": 1, "memory": "256MiB"}, deferrable=deferrable)
