@@ -65,7 +65,8 @@ class Running:
 
     def seen(self) -> dict[str, Any]:
         """Return what it said last."""
-        lines = [line for line in self.local.logs("job.1", 0).data.decode().splitlines() if line.startswith("SEEN")]
+        whole = self.local.logs("job.1", 0).data.decode().rpartition("\n")[0]  # the last line may still be written
+        lines = [line for line in whole.splitlines() if line.startswith("SEEN")]
         return dict(json.loads(lines[-1].removeprefix("SEEN "))) if lines else {}
 
     def sees(self, **expected: Any) -> bool:
