@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 #: Of workspaces whose ledgers are away for longer than a lease: that takes a third of the default's time.
 BRIEF = {"lease": "20s", "renew": "7s"}
 
+#: Start an Airflow of their own.
+_OWN = ("test_docker.py", "test_kubernetes.py")
+
 _measured: list[str] = []
 
 
@@ -29,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_shared(item: pytest.Item) -> bool:
-    return item.path.parent == Path(__file__).parent and item.path.name != "test_docker.py"
+    return item.path.parent == Path(__file__).parent and item.path.name not in _OWN
 
 
 @pytest.fixture(scope="session")

@@ -310,7 +310,7 @@ class KubernetesRuntime:
 
     def _left_behind(self, pod: Pod | None) -> Status:
         """Return what is known of an attempt whose Job somebody deleted: its pod goes, once its program's time is over."""
-        if pod is None or pod.over:
+        if pod is None or pod.over or self._shelf.is_gone(pod):
             return Status(alive=False)
         if MATE in pod.containers:
             late = pod.deleted_at is not None and time.time() - pod.deleted_at >= pod.grace_s - PUBLISH_S

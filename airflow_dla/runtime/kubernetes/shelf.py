@@ -93,6 +93,10 @@ class Shelf:
         pod = self._there(self._pods.by_attempt(attempt))
         return None if pod is not None and pod.held else pod
 
+    def is_gone(self, pod: Pod) -> bool:
+        """Whether a pod was removed, whatever was told of it last."""
+        return self._pods.get(pod.name) is None
+
     def held(self, attempt: str) -> Document | None:
         """Return the newest pod of an attempt if it waits to be let go."""
         found = self._pods.by_attempt(attempt)
@@ -178,7 +182,7 @@ class Shelf:
     def _there(self, document: Document | None) -> Pod | None:
         """Return a pod as the watch told it; none that is gone and never was on a node, of which nobody says that it ended."""
         pod = None if document is None else Pod.from_document(document)
-        return None if pod is not None and not pod.node and self._pods.get(pod.name) is None else pod
+        return None if pod is not None and not pod.node and self.is_gone(pod) else pod
 
 
 def told_of(cluster: Cluster, uid: str) -> list[dict[str, Any]]:

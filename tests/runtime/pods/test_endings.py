@@ -184,6 +184,15 @@ def test_job_deleted_by_hand(site: Site, pods: KubernetesRuntime):
     wait_until(lambda: not [pod for pod in site.pods() if pod["status"]["phase"] == "Running" and "job-1" in pod["metadata"]["name"]], 60)
 
 
+def test_all_deleted_by_force(site: Site, pods: KubernetesRuntime):
+    """An attempt of which nothing is left is not alive, though nobody said that its program ended."""
+    started(pods, _GOES_ON, grace_s=1.0)
+    pod = site.at("v1", "pods", site.pod("job.1")["metadata"]["name"])
+    site.ask("DELETE", f"{site.at('batch/v1', 'jobs', pods._shelf.name('job.1'))}?propagationPolicy=Background")
+    site.ask("DELETE", f"{pod}?gracePeriodSeconds=0")
+    wait_until(lambda: not pods.status("job.1").alive, 30)
+
+
 def test_ended_before_it_was_deleted(site: Site, pods: KubernetesRuntime):
     """Who deletes the pod of a job that has ended does not change how it ended, whether or not anybody had looked."""
     launch = small(["true"])
