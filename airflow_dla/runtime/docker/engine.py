@@ -203,10 +203,7 @@ class Engine:
             attached = None if stdin is None else Attached(client, container, patience_s=self._quick_s)
             try:
                 if state == _CREATED:  # what runs may have ended before the engine hears of it, and would run again
-                    response = send(client, "post", "/containers/{0}/start", container, timeout_s=self._slow_s)
-                    answer = self._clients.checked(answer_of(response))
-                    if not answer.good:
-                        raise self._refused(f"the container {container[:12]} cannot start", answer)
+                    self._begin(client, container)
                 if attached is not None and stdin is not None and not attached.write(stdin):
                     self._state(container)  # an engine that answers has read it all; one that does not may be gone
             finally:
@@ -349,6 +346,11 @@ class Engine:
 
     def _ask_listing(self, workspace: str, *, running: bool) -> dict[str, Summary]:
         return by_attempt(self._ask_list(running=running, label=f"{WORKSPACE}={workspace}"))
+
+    def _begin(self, client: Any, container: str) -> None:
+        answer = self._clients.checked(answer_of(send(client, "post", "/containers/{0}/start", container, timeout_s=self._slow_s)))
+        if not answer.good:
+            raise self._refused(f"the container {container[:12]} cannot start", answer)
 
     def _state(self, container: str) -> str:
         """Return how far a container is; one that is gone is refused by the engine, in its words, when it shall start."""

@@ -197,7 +197,8 @@ class SharedGround:
             self._wake_mate(folder)
         found = self.staged(attempt)
         mounted = self._mounted(job)
-        if found is None and not _has_mate(job, mounted):
+        # Where somebody removed the folder, there is nothing that could be published.
+        if found is None and not (_has_mate(job, mounted) and (folder / "dla").is_dir()):
             return Staged()
         if found is None:
             self._ensure_mate(folder, mounted, owner=_owner(folder / "dla"))
