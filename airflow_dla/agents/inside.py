@@ -119,8 +119,11 @@ def main(arguments: Sequence[str]) -> int:
     handed = _read()
     first_pid = os.getpid()
     folder = JobFolder(Path(arguments[0]))
+    job = _read_job(folder) if ALONE in arguments[1:] else None
+    if job is not None:
+        first.grace_s = job.grace_s  # before the first signal that the work hears of
     if not first.fork():
-        return _alone(first, folder) if ALONE in arguments[1:] else first.wait()
+        return first.wait() if job is None else _measured(first, job, folder)
     from . import runner  # noqa: PLC0415 - signals are handled before anything large is imported
 
     processes.die_with_parent(first_pid)
@@ -129,13 +132,16 @@ def main(arguments: Sequence[str]) -> int:
     return runner.attempt(folder, lambda *_: os.environ.update(secrets(handed, os.environ.pop(EXPECTED, ""))))
 
 
-def _alone(first: _First, folder: JobFolder) -> int:
-    """Wait for the work's end, measure it, and keep it to its grace; of a job that cannot be read the work says why."""
+def _read_job(folder: JobFolder) -> Optional[JobFile]:
+    """Return the job; None of one that cannot be read: the work says why."""
     try:
-        job = JobFile.read(folder.job)
+        return JobFile.read(folder.job)
     except (JobError, OSError, TypeError, ValueError):
-        return first.wait()
-    first.grace_s = job.grace_s
+        return None
+
+
+def _measured(first: _First, job: JobFile, folder: JobFolder) -> int:
+    """Wait for the work's end, and say what it used; return its exit status."""
     meter = _Meter(job, folder)
     meter.start()
     code = first.wait()
