@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 #: For so long nobody else waits for a server that let one wait in vain, seconds.
@@ -55,6 +55,27 @@ class Silence:
     def end(self) -> None:
         """Forget it: there was an answer."""
         self._reason = ""
+
+
+def explained(fault: BaseException, hints: Sequence[tuple[type[BaseException], str]], otherwise: str) -> str:
+    """Say what lies at the bottom of a fault, and what would do.
+
+    Parameters
+    ----------
+    fault : exception
+    hints : sequence of (type, str)
+        What would do about a kind of error; the first that fits.
+    otherwise : str
+        What would do about any other.
+
+    Examples
+    --------
+    >>> explained(TimeoutError("30 s"), [(TimeoutError, "is it overloaded?")], "is it there?")
+    '30 s; is it overloaded?'
+    """
+    found = chain(fault)
+    told = next((f"{error}; {hint}" for error in reversed(found) for kind, hint in hints if isinstance(error, kind)), "")
+    return told or f"{found[0]}; {otherwise}"
 
 
 def chain(fault: BaseException) -> list[BaseException]:

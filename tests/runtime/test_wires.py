@@ -110,24 +110,13 @@ def test_whole_answer(peer: Peer, pool: urllib3.PoolManager, answer: bytes) -> N
     assert peer.connections == 1
 
 
-def test_half_an_answer(peer: Peer, pool: urllib3.PoolManager) -> None:
-    """The connection of an answer that was left amid its body is closed."""
-    peer.answers = [[WHOLE[:-5], WHOLE[-5:]], [WHOLE]]
+@pytest.mark.parametrize(("kept", "then"), [(5, None), (2, b"")], ids=["its last chunk", "the line behind its last chunk"])
+def test_half_an_answer(peer: Peer, pool: urllib3.PoolManager, kept: int, then: bytes | None) -> None:
+    """A body is over with its last chunk, yet while anything is to come its connection is closed instead of given back."""
+    peer.answers = [[WHOLE[:-kept], WHOLE[-kept:]], [WHOLE]]
     wire = Wire(peer.get(pool))
     assert wire.receive(100) == b"abc"
-    wire.close()
-    peer.go_on.set()
-    wire = Wire(peer.get(pool))
-    assert read(wire) == b"abc"
-    wire.close()
-    assert peer.connections == 2
-
-
-def test_last_line_to_come(peer: Peer, pool: urllib3.PoolManager) -> None:
-    """An answer is over with its last chunk, yet its connection serves on only when the line behind it was read."""
-    peer.answers = [[WHOLE[:-2], WHOLE[-2:]], [WHOLE]]
-    wire = Wire(peer.get(pool))
-    assert read(wire) == b"abc"
+    assert wire.receive(100) == then
     wire.close()
     peer.go_on.set()
     wire = Wire(peer.get(pool))

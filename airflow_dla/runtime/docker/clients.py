@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from airflow_dla.errors import DlaError, PlaceUnavailable
 from airflow_dla.runtime.answers import Answer
-from airflow_dla.runtime.silence import Silence, chain
+from airflow_dla.runtime.silence import Silence, explained
 
 #: What an engine says of itself rather than of the job that it was asked about.
 _ITS_OWN_FAULT: Final = re.compile(r"context (deadline exceeded|canceled)|containerd\.sock|transport is closing|ttrpc: closed")
@@ -189,13 +189,7 @@ def _faults() -> tuple[type[Exception], ...]:
 
 
 def _reason(fault: BaseException) -> str:
-    """Say what lies at the bottom of a fault, and what would do."""
-    found = chain(fault)
-    for error in reversed(found):
-        for kind, hint in _HINTS:
-            if isinstance(error, kind):
-                return f"{error}; {hint}"
-    return f"{found[0]}; is dockerd running there, and does it speak this protocol?"
+    return explained(fault, _HINTS, "is dockerd running there, and does it speak this protocol?")
 
 
 _HINTS: Final[tuple[tuple[type[BaseException], str], ...]] = (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_dla.errors import NotFound
+from airflow_dla.runtime.conclude import TAIL
 from airflow_dla.runtime.facts import Stop
+from airflow_dla.runtime.files import json_lines
 from airflow_dla.runtime.kubernetes import body, names
 from airflow_dla.runtime.kubernetes.cargo import Cargo
 from airflow_dla.runtime.kubernetes.cluster import Cluster
@@ -23,9 +23,8 @@ from airflow_dla.runtime.kubernetes.usage import Usage, told
 from airflow_dla.runtime.readings import lines_of, readings
 from airflow_dla.specs import Exit, ExitReason, JobFile
 
-#: Lines, and bytes, of the end of a log in which the reason of a failure is looked for.
+#: Lines of the end of a log in which the reason of a failure is looked for.
 _TAIL_LINES: Final = 50
-_TAIL: Final = 16_384
 _KILLED: Final = 137
 #: Exit status of what fetches, when it has said why.
 _FAILED: Final = 1
@@ -119,13 +118,13 @@ class Endings:
 
     def _tail(self, pod: Pod) -> bytes:
         try:
-            return self._cluster.log(pod.name, MAIN, tail_lines=_TAIL_LINES)[-_TAIL:]
+            return self._cluster.log(pod.name, MAIN, tail_lines=_TAIL_LINES)[-TAIL:]
         except NotFound:
             return b""
 
 
 def spoken(pieces: Iterable[bytes], nonce: str) -> Iterator[Mapping[str, Any]]:
-    r"""Yield what our runner said in a log.
+    r"""Return what our runner said in a log.
 
     Examples
     --------
@@ -133,10 +132,5 @@ def spoken(pieces: Iterable[bytes], nonce: str) -> Iterator[Mapping[str, Any]]:
     [{'kind': 'note'}]
     """
     mark = f"::dla:{nonce}::".encode()
-    for line in lines_of(pieces):
-        _, marked, word = line.partition(mark)  # a program may have left its last line open
-        if marked:
-            with contextlib.suppress(ValueError):
-                found = json.loads(word)
-                if isinstance(found, dict):
-                    yield found
+    # A program may have left its last line open before ours.
+    return json_lines(line.partition(mark)[2] for line in lines_of(pieces) if mark in line)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from airflow_dla.runtime.files import read_piece
 from airflow_dla.runtime.kubernetes.cluster import Cluster
 from airflow_dla.runtime.kubernetes.facts import MAIN, Pod
 from airflow_dla.runtime.kubernetes.streams import LogStream
@@ -49,10 +50,10 @@ class Logs:
         """Return a piece of a log from a byte offset; nothing where there is none now."""
         # What is kept is whole; whoever remembers a pod need not know that it was collected meanwhile.
         if pod is None or pod.main.state == "waiting" or (_ended(pod) and self._kept(attempt).exists()):
-            return _read(self._kept(attempt), offset, limit)
+            return read_piece(self._kept(attempt), offset, limit)
         stream = self._stream(attempt, pod)
         found = stream.read(offset, limit, last=_ended(pod))
-        return found or (_read(self._kept(attempt), offset, limit) if stream.refusal else b"")
+        return found or (read_piece(self._kept(attempt), offset, limit) if stream.refusal else b"")
 
     def whole(self, attempt: str, pod: Pod | None) -> Iterator[bytes]:
         """Return the whole output of a container that has ended, in pieces; nothing where nothing is left of it."""
@@ -118,11 +119,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         while data := file.read(_SLICE):
             yield data
-
-
-def _read(path: Path, offset: int, limit: int) -> bytes:
-    try:
-        with path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), limit, offset)
-    except FileNotFoundError:
-        return b""

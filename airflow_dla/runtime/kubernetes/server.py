@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from airflow_dla.errors import DlaError, PlaceUnavailable
 from airflow_dla.runtime.answers import Answer
 from airflow_dla.runtime.kubernetes.answers import THROTTLED, UNAUTHORIZED
-from airflow_dla.runtime.silence import Silence, chain
+from airflow_dla.runtime.silence import Silence, explained
 
 #: A server may ask for any wait; for longer than this nobody's thread waits, seconds.
 _THROTTLED_S: Final = 5.0
@@ -198,13 +198,7 @@ def _faults() -> tuple[type[Exception], ...]:
 
 
 def _reason(fault: BaseException) -> str:
-    """Say what lies at the bottom of a fault, and what would do."""
-    found = chain(fault)
-    for error in reversed(found):
-        for kind, hint in _HINTS:
-            if isinstance(error, kind):
-                return f"{error}; {hint}"
-    return f"{found[0]}; is an API server running there?"
+    return explained(fault, _HINTS, "is an API server running there?")
 
 
 _HINTS: Final[tuple[tuple[type[BaseException], str], ...]] = (
