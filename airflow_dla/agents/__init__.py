@@ -10,8 +10,9 @@
     the same duties beside a container: inputs, checkpoints, outputs.
 ``fetch``, ``stay``
     the mate in containers of a pod of its own, whose way to the store is its follower (``relay``), who enters by the ``door``.
+    Of the job's container they see the processes (``neighbour``), where the pod's containers share them.
 ``inside``
-    the runner as a container's first process.
+    the runner as a container's first process; alone, as in a pod, it measures the work and keeps it to its grace.
 
 This folder is also mounted into images that have nothing but a Python 3.8, so its core
 imports the standard library only and nothing else of this package. It runs from

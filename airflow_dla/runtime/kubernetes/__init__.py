@@ -33,6 +33,8 @@ What there is to grant, and who may decide about it:
 ``discovery``
     looks at the cluster: ``nodes`` are its nodes less what pods of others set aside there
     (``quantities``), ``pools`` the cluster as one node, where nodes are not ours to see.
+``kueue`` · ``once``
+    what Kueue makes of a job, where it decides; one pod for an attempt, though it starts Jobs again.
 ``permissions``
     every verb that we use, what for, and what is not had without it.
 
@@ -45,7 +47,7 @@ How files get into pods and out of them, which hold no credentials:
 ``cargo`` · ``porters``
     the same for many attempts at once, in threads of their own.
 
-``shelf`` · ``reasons`` · ``endings`` · ``runtime``
-    what the cluster remembers of attempts for us; why they wait; how they ended; and the
+``shelf`` · ``reasons`` · ``usage`` · ``endings`` · ``runtime``
+    what the cluster remembers of attempts for us; why they wait; what they use; how they ended; and the
     contract of `airflow_dla.runtime.contract`, made of all these.
 """
